@@ -1,0 +1,52 @@
+# Two commands for newcomers: `make run` and `make test`. `make help` lists the rest.
+
+VENV ?= .venv
+PYTHON ?= python3
+PORT ?= 7788
+BIN = $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-many lint format bench bench-quick translations clean
+
+help: ## show this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
+
+run: $(VENV)/.run ## serve on port 7788 (PORT=n for another) and say how to talk to it
+	@exec $(BIN)/tieline serve --port $(PORT) --reply "thank you !"
+
+test: $(VENV)/.dev ## install what the tests need, run them all
+	@scripts/install-test-peers
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-many: $(VENV)/.dev ## hold 15,000 connections at once (a minute or two)
+	@$(BIN)/python -m pytest tests/many $(ARGS)
+
+lint: $(VENV)/.dev ## format check, linter, types
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## format the code, mend what the linter can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(VENV)/.dev ## the whole benchmark, interleaved with its peers (half an hour)
+	$(BIN)/python benchmarks/run.py
+
+bench-quick: $(VENV)/.dev ## the same in three minutes, with wider error bars
+	$(BIN)/python benchmarks/run.py --quick
+
+clean: ## remove the virtual environment and everything built
+	rm -rf $(VENV) build dist benchmarks/build .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/.made:
+	@PYTHON=$(PYTHON) scripts/make-venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.made pyproject.toml
+	@$(BIN)/pip install --quiet --editable '.[all]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml
+	@$(BIN)/pip install --quiet --editable '.[all]' --group dev
+	@touch $@ $(VENV)/.run
