@@ -1,0 +1,139 @@
+"""A handler's task, stepped for each message without a trip through asyncio.Task.
+
+Waking a Task costs it four calls back into Python (`result`, `get_loop`, `add_done_callback`
+and its wake-up) each time its coroutine waits for the same thing again. A conversation does
+little else, so its coroutine is wrapped in an object that Task takes for the coroutine, and
+that can be stepped beside it: while the coroutine waits for nothing but its connection's next
+message, Task goes on believing that it waits for the first one. As soon as it waits for
+anything else, ends or raises, the outcome is handed to Task, and everything is as usual.
+
+`asyncio.current_task`, contexts, `asyncio.timeout`, cancellation and debuggers see an ordinary
+Task throughout: `_enter_task` and `_leave_task` are what asyncio documents for this purpose
+("Extending", task lifetime support).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import _enter_task, _leave_task  # documented in spite of their names
+from collections.abc import Coroutine, Generator
+from typing import Any
+
+from .waiter import Waiter
+
+__all__ = ["ConversationWaiter", "start_conversation"]
+
+
+def start_conversation(
+    loop: asyncio.AbstractEventLoop, handler: Coroutine[Any, Any, None]
+) -> tuple[asyncio.Task[None], ConversationWaiter]:
+    """Run a handler's coroutine as a task.
+
+    Returns:
+        The task, and the waiter through which its connection is to make it wait.
+    """
+    waiter = ConversationWaiter(loop, handler)
+    waiter.task = loop.create_task(_Stepped(waiter))
+    return waiter.task, waiter
+
+
+class ConversationWaiter(Waiter):
+    """The waiter of a connection that has a conversation.
+
+    Other tasks may wait here too, one at a time; they are resumed as by any waiter.
+    """
+
+    __slots__ = ("_alone", "_coroutine", "_outcome", "task")
+
+    task: asyncio.Task[None]
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]
+    ) -> None:
+        super().__init__(loop)
+        self._coroutine = coroutine
+        # Whether it is the conversation itself that waits here, not a task of its own making.
+        self._alone = False
+        # What the coroutine did beside Task and Task has not been told: a future it waits for,
+        # in a tuple, or the exception it ended with.
+        self._outcome: tuple[Any] | BaseException | None = None
+
+    def resume_now(self) -> None:
+        if not self._alone:
+            super().resume_now()
+            return
+        if not self.waiting:
+            return
+        self.waiting = False
+        loop, task = self._loop, self.task
+        _enter_task(loop, task)
+        try:
+            waits_for = self._context.run(self._coroutine.send, None)  # type: ignore[union-attr]
+        except BaseException as error:
+            # Not swallowed: Task gets it from `step`, as if it had come from there.
+            self._outcome = error
+        else:
+            if waits_for is self:
+                return
+            self._outcome = (waits_for,)
+        finally:
+            _leave_task(loop, task)
+        self._alone = False
+        callback = self._callback
+        # None: the task was cancelled meanwhile, and is about to be told.
+        if callback is not None:
+            self._callback = None
+            self._context.run(callback, self)  # type: ignore[union-attr]
+
+    def step(self) -> Any:
+        """Task's own step: go on, or tell what happened beside it."""
+        outcome, self._outcome = self._outcome, None
+        if outcome is None:
+            waits_for = self._coroutine.send(None)
+            self._alone = waits_for is self
+            return waits_for
+        if isinstance(outcome, tuple):
+            return outcome[0]
+        raise outcome
+
+    def throw(self, error: BaseException) -> Any:
+        """Task throws: a cancellation, nearly always."""
+        outcome, self._outcome = self._outcome, None
+        if isinstance(outcome, BaseException):
+            # It has ended already; that it was cancelled as well is what Task wants to hear.
+            raise error
+        if outcome is not None and hasattr(outcome[0], "cancel"):
+            # It had begun to wait for something that Task has not seen and cannot cancel.
+            outcome[0].cancel()
+        self.waiting = self._alone = False
+        waits_for = self._coroutine.throw(error)
+        self._alone = waits_for is self
+        return waits_for
+
+
+class _Stepped(Coroutine[Any, Any, None]):
+    """What Task takes for the handler's coroutine."""
+
+    __slots__ = ("_waiter",)
+
+    def __init__(self, waiter: ConversationWaiter) -> None:
+        self._waiter = waiter
+
+    def send(self, value: Any) -> Any:
+        return self._waiter.step()
+
+    def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Any:
+        return self._waiter.throw(kind if value is None else value)
+
+    def close(self) -> None:
+        self._waiter._coroutine.close()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return (yield from self._waiter._coroutine.__await__())
+
+    # For `repr(task)`, `Task.get_stack` and debuggers.
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("cr_await", "cr_code", "cr_frame", "cr_running", "__name__", "__qualname__"):
+            return getattr(self._waiter._coroutine, name)
+        raise AttributeError(name)

@@ -1,0 +1,97 @@
+"""A connection whose messages are answered by a plain function: one call per message."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from .connection import Connection
+from .errors import ConnectionClosedError
+from .reasons import CloseReason
+from .stream import Owner
+
+__all__ = ["Respond", "RespondingConnection"]
+
+
+class Respond(Protocol):
+    """A responder: what it returns is sent as the reply, `None` sends nothing."""
+
+    def __call__(self, connection: Connection, message: Any, /) -> Any: ...
+
+
+class RespondingOwner(Owner, Protocol):
+    """A server that has a responder."""
+
+    responder: Respond
+
+    def handler_failed(self, connection: Connection, error: Exception) -> None:
+        """The responder raised. Logs and counts it; the connection is closed after this."""
+
+
+class RespondingConnection(Connection):
+    """Calls its owner's responder in the turn: no task, no inbox, no waiting."""
+
+    __slots__ = ()
+
+    _owner: RespondingOwner
+
+    def _deliver(self, messages: list[Any], size: int) -> None:
+        respond = self._owner.responder
+        if len(messages) == 1:
+            try:
+                reply = respond(self, messages[0])
+                if reply is not None:
+                    # `send` without what it returns: nobody awaits here.
+                    packed = self._codec.pack(reply)
+                    if not self._sendable:
+                        raise self._cannot_send()
+                    self.messages_sent += 1
+                    self._transmit(packed)
+            except Exception as error:
+                self._failed(error)
+        else:
+            self._corked = bytearray()
+            try:
+                for message in messages:
+                    reply = respond(self, message)
+                    if reply is not None:
+                        self.send(reply)
+                    if not self._sendable:
+                        break
+            except Exception as error:
+                self._failed(error)
+            self._uncork()
+        if self._outgoing is not None or self._draining:
+            self._after_replies()
+
+    def _failed(self, error: Exception) -> None:
+        # A peer that is gone when it is answered is no mistake of the responder's.
+        if isinstance(error, ConnectionClosedError) and not self._sendable:
+            return
+        self._owner.handler_failed(self, error)
+        self.close(CloseReason.HANDLER_ERROR)
+
+    def _after_replies(self) -> None:
+        """A peer that does not take its replies is read from no more until it does."""
+        if self._draining and self._is_idle():
+            self.close(CloseReason.SHUTDOWN)
+        elif self._reading and self.owed > self._owner.limits.high_water:
+            self._reading = False
+            self._watch()
+
+    def _on_low_water(self) -> None:
+        super()._on_low_water()
+        if self._input_error is None and not self._reading:
+            self._reading = True
+            self._watch()
+
+    def _on_all_sent(self) -> None:
+        if self._draining and self._is_idle():
+            self.close(CloseReason.SHUTDOWN)
+        else:
+            super()._on_all_sent()
+
+    def _on_input_over(self) -> None:
+        self.close()
+
+    def _handler_waits(self) -> bool:
+        return True

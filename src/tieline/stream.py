@@ -1,0 +1,620 @@
+"""A connected socket on the reactor: bytes both ways, deadlines, and one reason for its end.
+
+`Stream` knows no messages; `connection` adds those. It is the only file that reads from and
+writes to sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import itertools
+import select
+import socket
+import ssl
+import struct
+import termios
+from typing import Any, Protocol
+
+from .address import Address
+from .errors import (
+    ConnectionClosedError,
+    EndOfStreamError,
+    TielineError,
+    UsageError,
+    translate_os_error,
+)
+from .limits import Limits
+from .reactor import READABLE, WRITABLE, Reactor
+from .reasons import CloseReason
+from .states import Move, State, next_state
+from .tcp_info import TcpInfo, read_tcp_info
+from .tls import TlsSocket
+
+__all__ = ["Owner", "Stream"]
+
+#: A read begins small, since most messages are, and grows with what comes. (asyncio always
+#: reads 256 KiB, which costs it page faults until its allocator has warmed up.)
+_SMALLEST_READ = 4_096
+_LARGEST_READ = 262_144
+
+#: What a peer may still send while it is being closed, before it is reset.
+_DISCARD_LIMIT = 1_048_576
+
+#: Watched for nothing: epoll then tells of an error or a hang-up once, not again and again.
+_NOTHING = select.EPOLLONESHOT
+
+_LINGER_ZERO = struct.pack("ii", 1, 0)
+
+_ids = itertools.count(1)
+
+
+class Owner(Protocol):
+    """Whoever made the connection: a server, or a client."""
+
+    limits: Limits
+
+    def connection_gone(self, connection: Any) -> None:
+        """It has ended; its `close_reason` is set. Called exactly once."""
+
+
+class Stream:
+    """The life of a connected socket. Subclasses say what incoming bytes mean.
+
+    Its states are those of `State`, moved only through `next_state`.
+    """
+
+    __slots__ = (
+        "_closers", "_closing_at", "_descriptor", "_drainers", "_input_error", "_local",
+        "_message_began", "_opened_at", "_outgoing", "_owner", "_peer", "_peer_port", "_reactor",
+        "_read_size", "_reading", "_reason", "_saw_end", "_sendable", "_socket", "_special",
+        "_state", "_tls", "_unread", "_watched", "bytes_received", "bytes_sent", "client", "data",
+        "id", "last_active", "slot",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        owner: Owner,
+        reactor: Reactor,
+        connected: socket.socket | TlsSocket,
+        peer: str | Address,
+        peer_port: int = 0,
+    ) -> None:
+        self.id = next(_ids)
+        self.data: Any = None
+        self.slot = 0
+        #: The client machine it is counted under; whoever admitted it sets this.
+        self.client: Any = None
+        self._owner = owner
+        self._reactor = reactor
+        self._socket = connected
+        self._descriptor = connected.fileno()
+        # An IPv4 peer is kept as the text and number that the kernel gave: servers hold
+        # thousands, and few are ever asked for.
+        self._peer = peer
+        self._peer_port = peer_port
+        self._local: Address | None = None
+        self.bytes_received = self.bytes_sent = 0
+        self.last_active = self._opened_at = reactor.now or reactor.clock()
+        self._message_began: float | None = None
+        self._closing_at = 0.0
+        self._reason: CloseReason | None = None
+        # Incoming. `_special`: anything but plain reading is going on (see `on_ready`).
+        self._read_size = _SMALLEST_READ
+        self._reading = True
+        self._unread = 0
+        self._saw_end = False
+        self._input_error: TielineError | None = None
+        # Outgoing. A buffer exists only while bytes are owed, or before TLS is agreed on.
+        self._sendable = True
+        self._drainers: list[asyncio.Future[None]] | None = None
+        self._closers: list[asyncio.Future[None]] | None = None
+        self._tls = connected if isinstance(connected, TlsSocket) else None
+        self._special = self._tls is not None
+        self._state = State.OPEN if self._tls is None else State.HANDSHAKE
+        self._outgoing = None if self._tls is None else bytearray()
+        self._watched = READABLE
+        reactor.register(self._descriptor, self)
+        self._file_deadline()
+
+    # ---- What subclasses fill in
+
+    def _on_data(self, data: bytes) -> None:
+        """Bytes have come."""
+        raise NotImplementedError
+
+    def _on_end(self) -> None:
+        """The peer has ended its stream. Calls `_input_over` unless there was an error."""
+        raise NotImplementedError
+
+    def _wake(self) -> None:
+        """Tell whoever waits for input that `_input_error` is set."""
+        raise NotImplementedError
+
+    # ---- What it is
+
+    @property
+    def peer(self) -> Address:
+        """The other end's address."""
+        if isinstance(self._peer, str):
+            self._peer = Address(self._peer, self._peer_port)
+        return self._peer
+
+    @property
+    def local(self) -> Address:
+        """This end's address. After the end, the one asked for before, else an empty one."""
+        if self._local is None and self._state is not State.CLOSED:
+            name = self._socket.getsockname()
+            family = socket.AF_UNIX
+            if isinstance(name, tuple):
+                family = socket.AF_INET if len(name) == 2 else socket.AF_INET6
+            self._local = Address.from_socket_name(family, name)
+        return self._local or Address()
+
+    @property
+    def state(self) -> State:
+        """Where it is in its life."""
+        return self._state
+
+    @property
+    def close_reason(self) -> CloseReason | None:
+        """Why it ended; `None` until it has."""
+        return self._reason if self._state is State.CLOSED else None
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was opened."""
+        return self._reactor.clock() - self._opened_at
+
+    @property
+    def owed(self) -> int:
+        """Bytes accepted for sending that the kernel has not taken yet."""
+        owed = len(self._outgoing or b"")
+        return owed if self._tls is None else owed + self._tls.owed
+
+    @property
+    def ssl_object(self) -> ssl.SSLObject | None:
+        """The TLS session, for `cipher()`, `version()`, `getpeercert()`; `None` without TLS."""
+        return None if self._tls is None else self._tls.ssl_object
+
+    def tcp_info(self) -> TcpInfo:
+        """What the kernel knows: round-trip time, retransmissions, window.
+
+        Raises:
+            ConnectionClosedError: the connection is over.
+            UsageError: it is not a TCP connection.
+        """
+        if self._state is State.CLOSED:
+            raise self._final_error()
+        try:
+            return read_tcp_info(self._socket)
+        except OSError as error:
+            raise UsageError("{peer} is not a TCP connection", peer=self.peer) from error
+
+    def __repr__(self) -> str:
+        word = self._state.value
+        if self._state is State.CLOSED and self._reason is not None:
+            word = self._reason.value
+        return (
+            f"<{type(self).__name__} {self.id} {self.peer} {word} in={self.bytes_received} "
+            f"out={self.bytes_sent} age={self.age:.1f}s>"
+        )
+
+    # ---- Incoming
+
+    def on_ready(self, mask: int) -> None:
+        """The reactor's call: the socket may be ready. The hot path of the whole engine."""
+        if (mask != READABLE or self._special) and not self._on_rare_event(mask):
+            return
+        read_size = self._read_size
+        try:
+            data = self._socket.recv(read_size)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lost(error)
+            return
+        if not data:
+            self._on_peer_end()
+            return
+        size = len(data)
+        self.last_active = self._reactor.now or self._reactor.clock()
+        self.bytes_received += size
+        self._on_data(data)
+        if size == read_size:
+            self._read_size = min(read_size * 4, _LARGEST_READ)
+        elif size < read_size >> 2 and read_size > _SMALLEST_READ:
+            self._read_size = read_size >> 1
+        if self._tls is not None and self._tls.ended and self._reading:
+            # TLS told the end together with the last data; the socket may stay silent.
+            self._on_peer_end()
+
+    def _on_rare_event(self, mask: int) -> bool:
+        """Everything but data on an open connection. Returns whether to read on."""
+        if self._state is State.HANDSHAKE:
+            return self._on_handshake()
+        if mask & WRITABLE:
+            self._flush()
+        if self._state is State.CLOSED or not mask & ~WRITABLE:
+            return False
+        if self._state is State.CLOSING:
+            self._discard()
+            return False
+        if self._reading:
+            return True
+        if mask & select.EPOLLERR:
+            code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR, 4)
+            self._lost(OSError(*struct.unpack("i", code), "the connection failed"))
+        elif self._watched & READABLE:
+            # A peer's end stays readable for ever: look away.
+            self._watch()
+        return False
+
+    def _on_handshake(self) -> bool:
+        tls = self._tls
+        assert tls is not None
+        try:
+            secure = tls.handshake()
+        except OSError as error:
+            self._lost(error)
+            return False
+        if secure:
+            self._state = next_state(self._state, Move.SECURED)
+            self._special = False
+            self._file_deadline()
+            self._wake_drainers()
+            # What was sent meanwhile was queued.
+            self._flush()
+        self._watch()
+        # The peer's first message may have come right behind its handshake.
+        return secure and self._reading
+
+    def _on_peer_end(self) -> None:
+        self._saw_end = True
+        self._on_end()
+
+    def _input_over(self, error: TielineError, reason: CloseReason) -> None:
+        """Nothing more will come in: the peer's end, or its last mistake."""
+        if self._reason is None or not reason.in_good_order:
+            self._reason = reason
+        self._special = True
+        self._input_error = error
+        if self._state is State.HALF_CLOSED:
+            # Both sides have ended. What is owed still goes out, within its time.
+            self.close()
+            return
+        self._state = next_state(self._state, Move.PEER_ENDED)
+        self._reading = False
+
+    def _discard(self) -> None:
+        """Closing: read until the peer's end, so that the kernel does not answer unread bytes
+        with a reset, which could destroy our last words before the peer has read them."""
+        try:
+            data = self._socket.recv(_LARGEST_READ)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lost(error)
+            return
+        if data:
+            self._unread += len(data)
+            if self._unread > _DISCARD_LIMIT:
+                self._gone(self._reason or CloseReason.CLOSED, reset=True)
+            return
+        self._saw_end = True
+        self._reading = False
+        if self._outgoing is None:
+            self._gone(self._reason or CloseReason.CLOSED)
+        else:
+            self._watch()
+
+    def _watch(self) -> None:
+        """Have epoll look for what is wanted now, and for nothing else."""
+        if self._state is State.CLOSED:
+            return
+        wanted = READABLE if self._reading else 0
+        if self._state is State.HANDSHAKE:
+            if self._tls is not None and self._tls.owed:
+                wanted |= WRITABLE
+        elif self._outgoing is not None:
+            wanted |= WRITABLE
+        wanted = wanted or _NOTHING
+        if wanted != self._watched:
+            self._watched = wanted
+            self._reactor.modify(self._descriptor, wanted)
+
+    # ---- Outgoing
+
+    def _transmit(self, data: bytes | bytearray) -> None:
+        """Give bytes to the kernel, and keep what it does not take."""
+        outgoing = self._outgoing
+        if outgoing is None:
+            try:
+                sent = self._socket.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                self._lost(error)
+                return
+            if sent:
+                reactor = self._reactor
+                self.last_active = reactor.now or reactor.clock()
+                self.bytes_sent += sent
+                if sent == len(data) and (self._tls is None or not self._tls.owed):
+                    return
+            self._outgoing = bytearray(memoryview(data)[sent:])
+            self._watch()
+        elif len(outgoing) > self._owner.limits.max_owed:
+            self._gone(CloseReason.SLOW_READER, reset=True)
+        else:
+            outgoing += data
+
+    def _flush(self) -> None:
+        """The kernel may have room: give it what is owed."""
+        outgoing = self._outgoing
+        if outgoing is None:
+            return
+        owed = self.owed
+        sent = 0
+        try:
+            if outgoing:
+                sent = self._socket.send(outgoing)
+            elif self._tls is not None:
+                self._tls.flush()
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._lost(error)
+            return
+        del outgoing[:sent]
+        self.bytes_sent += sent
+        left = self.owed
+        if left < owed:
+            self.last_active = self._reactor.now or self._reactor.clock()
+        if left == 0:
+            self._outgoing = None
+        if left <= self._owner.limits.low_water:
+            self._on_low_water()
+        if left == 0:
+            self._on_all_sent()
+
+    def _on_low_water(self) -> None:
+        self._wake_drainers()
+
+    def _on_all_sent(self) -> None:
+        if self._state is State.CLOSING or self._state is State.HALF_CLOSED:
+            self._end_output()
+        else:
+            self._watch()
+
+    def _wake_drainers(self) -> None:
+        waiting, self._drainers = self._drainers, None
+        _release(waiting)
+
+    def _wait_drained(self) -> asyncio.Future[None] | None:
+        """For `Drain`: what to wait for, or `None` when there is no need to."""
+        if self._state is State.CLOSED:
+            raise self._final_error()
+        if self.owed <= self._owner.limits.high_water:
+            return None
+        return self._new_drainer()
+
+    def _new_drainer(self) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = self._reactor.loop.create_future()
+        if self._drainers is None:
+            self._drainers = []
+        self._drainers.append(future)
+        return future
+
+    async def wait_secured(self) -> None:
+        """Wait until TLS is agreed on; at once without TLS, or when it is already.
+
+        Raises:
+            TlsError, ConnectionClosedError: it was not, and the connection is over.
+        """
+        while self._state is State.HANDSHAKE:
+            await self._new_drainer()
+        if self._state is State.CLOSED:
+            raise self._final_error()
+
+    # ---- Ending
+
+    def half_close(self) -> None:
+        """End this side's stream (FIN), after what is owed; go on receiving. Idempotent.
+
+        Raises:
+            ConnectionClosedError: the connection is over, or not yet secure.
+        """
+        if self._state is State.CLOSED or self._state is State.HANDSHAKE:
+            raise self._final_error()
+        self._before_closing()
+        if self._state is State.PEER_ENDED:
+            self.close()
+        elif self._state is State.OPEN:
+            self._state = next_state(self._state, Move.HALF_CLOSE)
+            self._sendable = False
+            if self._outgoing is None:
+                self._end_output()
+
+    def close(self, reason: CloseReason = CloseReason.CLOSED) -> None:
+        """Close in good order: send what is owed, end the stream (FIN), wait for the peer's end.
+
+        Returns at once; `wait_closed` waits. It is bounded by `Limits.closing`, after which the
+        peer is reset. What was not received yet is dropped. Idempotent.
+
+        Args:
+            reason: the close reason, unless the peer has given a reason before.
+        """
+        if self._state is State.CLOSED or self._state is State.CLOSING:
+            return
+        self._before_closing()
+        if self.close_reason is not None:
+            return  # sending the last words has ended it
+        if self._reason is None or reason is CloseReason.HANDLER_ERROR:
+            self._reason = reason
+        if self._state is State.HANDSHAKE:
+            self._gone(self._reason, reset=True)
+            return
+        has_ended = self._state is State.HALF_CLOSED and self._outgoing is None
+        self._state = next_state(self._state, Move.CLOSE)
+        self._special = True
+        self._sendable = False
+        self._input_error = self._input_error or self._final_error()
+        self._wake()
+        # From here on reading means discarding; a mistake of the peer's is no end.
+        self._reading = not self._saw_end
+        self._unread = 0
+        if has_ended and self._saw_end:
+            self._gone(self._reason)
+        elif self._outgoing is None and not has_ended:
+            self._end_output()
+        else:
+            self._watch()
+        if self._state is State.CLOSING:
+            self._closing_at = self._reactor.clock() + self._owner.limits.closing
+            self._reactor.file(self, self._closing_at)
+
+    def _before_closing(self) -> None:
+        """What subclasses hold back goes out now."""
+
+    def abort(self, reason: CloseReason = CloseReason.ABORTED) -> None:
+        """Cut the connection off now (RST): what is owed is lost, the peer sees a reset.
+
+        Args:
+            reason: the close reason, unless the peer has misbehaved before.
+        """
+        if self._reason is not None and not self._reason.in_good_order:
+            reason = self._reason
+        self._gone(reason, reset=True)
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection is over and its descriptor is gone. Does not close it."""
+        if self._state is not State.CLOSED:
+            future: asyncio.Future[None] = self._reactor.loop.create_future()
+            if self._closers is None:
+                self._closers = []
+            self._closers.append(future)
+            await future
+
+    def _end_output(self) -> None:
+        """Nothing is owed any more: tell the peer that this side has ended."""
+        try:
+            if self._tls is not None:
+                self._tls.say_goodbye()
+                if self._tls.owed:
+                    self._outgoing = bytearray()
+                    self._watch()
+                    return
+            if self._state is State.CLOSING and self._saw_end:
+                # Both have ended and all is read: closing the descriptor sends our FIN.
+                self._gone(self._reason or CloseReason.CLOSED)
+                return
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self._lost(error)
+            return
+        self._watch()
+
+    def _lost(self, error: OSError) -> None:
+        """The socket failed."""
+        if self._state is State.CLOSING and self._outgoing is None and self._reason is not None:
+            # Everything was handed over; how the peer left after that is its own affair.
+            self._gone(self._reason)
+            return
+        translated = translate_os_error(error, "transfer", self.peer)
+        translated.__cause__ = error
+        if self._input_error is None or isinstance(self._input_error, EndOfStreamError):
+            self._input_error = translated
+        if isinstance(translated, ConnectionClosedError):
+            self._gone(translated.reason)
+        else:
+            self._gone(CloseReason.TLS_ERROR)
+
+    def _gone(self, reason: CloseReason, reset: bool = False) -> None:
+        """The end. Everything that waits is told; nothing of the connection stays behind."""
+        if self._state is State.CLOSED:
+            return
+        self._state = next_state(self._state, Move.GONE)
+        self._reason = reason
+        self._reactor.withdraw(self)
+        self._reactor.unregister(self._descriptor)
+        if reset:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+        self._socket.close()
+        self._special = True
+        self._sendable = False
+        self._reading = False
+        self._outgoing = None
+        if self._input_error is None:
+            self._input_error = self._final_error()
+        self._wake()
+        self._wake_drainers()
+        waiting, self._closers = self._closers, None
+        _release(waiting)
+        self._owner.connection_gone(self)
+
+    def _final_error(self) -> TielineError:
+        """What to raise for anything that is too late."""
+        if self._input_error is not None and not isinstance(self._input_error, EndOfStreamError):
+            # Raised anew, or it would collect every traceback.
+            return self._input_error.with_traceback(None)
+        return ConnectionClosedError(reason=self._reason or CloseReason.CLOSED)
+
+    # ---- Deadlines
+
+    def _file_deadline(self) -> None:
+        due = self._next_due()[0]
+        if due is not None:
+            self._reactor.file(self, due)
+
+    def _next_due(self) -> tuple[float | None, CloseReason]:
+        """The earliest of the clocks that are running, and what it stands for."""
+        limits = self._owner.limits
+        if self._state is State.CLOSING:
+            return self._closing_at, CloseReason.CLOSE_TIMEOUT
+        if self._state is State.HANDSHAKE:
+            return self._opened_at + limits.handshake, CloseReason.HANDSHAKE_TIMEOUT
+        due, reason = None, CloseReason.IDLE_TIMEOUT
+        if limits.idle is not None:
+            due = self.last_active + limits.idle
+        if limits.first_byte is not None and not self.bytes_received:
+            first_byte = self._opened_at + limits.first_byte
+            if due is None or first_byte < due:
+                due, reason = first_byte, CloseReason.FIRST_BYTE_TIMEOUT
+        if limits.message is not None and self._message_began is not None:
+            message = self._message_began + limits.message
+            if due is None or message < due:
+                due, reason = message, CloseReason.MESSAGE_TIMEOUT
+        return due, reason
+
+    def on_deadline(self, now: float) -> float | None:
+        """The wheel's call: end what is due, or say when it will be."""
+        due, reason = self._next_due()
+        if due is None or due > now:
+            return due
+        if reason is CloseReason.IDLE_TIMEOUT and self._outgoing is None:
+            # Nothing is owed, so a FIN leaves nothing in the kernel, and the peer sees an end
+            # instead of an error.
+            if self._tls is not None:
+                self._tls.say_goodbye()
+            self._gone(reason)
+        elif reason is CloseReason.CLOSE_TIMEOUT and self._reason and not self._kernel_owes():
+            # The peer has it all and does not end its own side: nothing is lost.
+            self._gone(self._reason)
+        else:
+            # A FIN would leave bytes in the kernel for minutes if the peer does not read.
+            self._gone(reason, reset=True)
+        return None
+
+    def _kernel_owes(self) -> bool:
+        """Whether bytes have not reached the peer yet (SIOCOUTQ, tcp(7))."""
+        if self._outgoing:
+            return True
+        answer = fcntl.ioctl(self._descriptor, termios.TIOCOUTQ, b"\0\0\0\0")
+        return bool(struct.unpack("i", answer)[0])
+
+
+def _release(waiting: list[asyncio.Future[None]] | None) -> None:
+    for future in waiting or ():
+        if not future.done():
+            future.set_result(None)

@@ -1,0 +1,181 @@
+"""TLS between a socket and its connection: the same few calls as a socket has.
+
+The connection above does not know whether it holds a socket or a `TlsSocket`, except for the
+handshake and for `owed`: encrypted bytes that the kernel has not taken yet.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+
+__all__ = ["TlsSocket"]
+
+_READ_SIZE = 65_536
+
+#: Plain bytes encrypted before the kernel has taken what came earlier: bounds `owed`.
+_WRITE_SIZE = 65_536
+
+
+class TlsSocket:
+    """A non-blocking socket that speaks TLS.
+
+    Args:
+        plain: the connected socket; owned from here on.
+        context: whose certificates and rules apply.
+        server_side: whether this end answers the handshake.
+        server_name: the name the server must prove to have (client side).
+    """
+
+    __slots__ = ("_incoming", "_object", "_outgoing", "_plain", "_unsent", "ended")
+
+    def __init__(
+        self,
+        plain: socket.socket,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_name: str | None = None,
+    ) -> None:
+        self._plain = plain
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._object = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server_side, server_hostname=server_name
+        )
+        self._unsent = b""
+        #: The peer has ended its stream; `recv` has nothing more to give than b"".
+        self.ended = False
+
+    @property
+    def ssl_object(self) -> ssl.SSLObject:
+        """For `cipher()`, `version()`, `getpeercert()`."""
+        return self._object
+
+    @property
+    def owed(self) -> int:
+        """Encrypted bytes that the kernel has not taken: call `flush` when it is writable."""
+        return len(self._unsent) + self._outgoing.pending
+
+    def handshake(self) -> bool:
+        """Go as far as the bytes at hand allow. True once the connection is secure.
+
+        Raises:
+            ssl.SSLError: no agreement; an alert for the peer has been sent if it could be.
+            OSError: the socket failed.
+        """
+        while True:
+            try:
+                self._object.do_handshake()
+            except ssl.SSLWantReadError:
+                self.flush()
+                try:
+                    data = self._plain.recv(_READ_SIZE)
+                except BlockingIOError:
+                    return False
+                if data:
+                    self._incoming.write(data)
+                    continue
+                raise ConnectionResetError(
+                    "the peer ended its stream during the TLS handshake"
+                ) from None
+            except ssl.SSLError:
+                self.flush()
+                raise
+            self.flush()
+            return True
+
+    def recv(self, _size: int) -> bytes:
+        """Everything that one read of the socket lets be decrypted; b"" at the peer's end.
+
+        Whatever has been decrypted is returned, never kept: the reactor sees the kernel's
+        buffers only. At most the larger of one read and one TLS record.
+
+        Raises:
+            BlockingIOError: nothing to give now.
+        """
+        pieces = self._decrypt()
+        if not pieces and not self.ended:
+            data = self._plain.recv(_READ_SIZE)
+            if data:
+                self._incoming.write(data)
+            else:
+                self._incoming.write_eof()
+            pieces = self._decrypt()
+        # Reading may have produced bytes to send: key updates, alerts.
+        if self._outgoing.pending:
+            self.flush()
+        if pieces:
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if self.ended:
+            return b""
+        raise BlockingIOError
+
+    def _decrypt(self) -> list[bytes]:
+        pieces: list[bytes] = []
+        try:
+            while piece := self._object.read(_READ_SIZE):
+                pieces.append(piece)
+        except ssl.SSLWantReadError:
+            return pieces
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            # SSLEOFError: the TCP stream ended without TLS's own goodbye, as many programs
+            # end it. The framing tells whether a message was cut off.
+            self.ended = True
+            return pieces
+        self.ended = True
+        return pieces
+
+    def send(self, data: bytes | bytearray) -> int:
+        """Encrypt and send. What is returned has been taken, though some may be `owed`.
+
+        Raises:
+            BlockingIOError: bytes are owed from before.
+        """
+        if self.owed and not self.flush():
+            raise BlockingIOError
+        with memoryview(data) as view:
+            taken = self._object.write(view[:_WRITE_SIZE])
+        self.flush()
+        return taken
+
+    def flush(self) -> bool:
+        """Give the kernel what is owed. True when nothing is."""
+        while self.owed:
+            if not self._unsent:
+                self._unsent = self._outgoing.read(_WRITE_SIZE)
+            try:
+                sent = self._plain.send(self._unsent)
+            except BlockingIOError:
+                return False
+            self._unsent = self._unsent[sent:]
+        return True
+
+    def say_goodbye(self) -> None:
+        """Tell the peer that this side's stream has ended (close_notify), within TLS."""
+        try:
+            self._object.unwrap()
+        except ssl.SSLWantReadError:
+            pass  # the peer's own goodbye has not come; this side may read on until it does
+        except ssl.SSLError:
+            # The peer broke TLS off, so there is nobody left to tell.
+            self.ended = True
+        self.flush()
+
+    def shutdown(self, how: int) -> None:
+        self._plain.shutdown(how)
+
+    def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
+        self._plain.setsockopt(level, option, value)
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        return self._plain.getsockopt(level, option, size)
+
+    def getsockname(self) -> object:
+        return self._plain.getsockname()
+
+    def fileno(self) -> int:
+        return self._plain.fileno()
+
+    def close(self) -> None:
+        self._plain.close()
