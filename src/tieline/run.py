@@ -1,0 +1,85 @@
+"""Run a server until a signal ends it, for programs that are nothing but a server."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from .server import Handler, Server, serve
+
+__all__ = ["run", "serve_until_signal"]
+
+
+def run(
+    handler: Handler,
+    *addresses: Any,
+    drain: float = 10.0,
+    ready: Callable[[Server], object] | None = None,
+    **options: Any,
+) -> None:
+    """Serve until SIGINT or SIGTERM, then drain; a second signal ends it at once.
+
+    Args:
+        handler, addresses, options: as for `tieline.serve`.
+        drain: seconds that busy connections have to finish after the first signal.
+        ready: called with the server once it listens.
+
+    Raises:
+        What `Server.start` raises. Must be called from the main thread, outside a loop.
+    """
+    asyncio.run(serve_until_signal(serve(handler, *addresses, **options), drain, ready))
+
+
+async def serve_until_signal(
+    server: Server,
+    drain: float = 10.0,
+    ready: Callable[[Server], object] | None = None,
+    on_signal: Callable[[signal.Signals, bool], object] | None = None,
+) -> signal.Signals | None:
+    """Serve until the server ends or SIGINT or SIGTERM comes; then drain.
+
+    Args:
+        server: not started yet.
+        drain: seconds for busy connections, after the first signal.
+        ready: called with the server once it listens.
+        on_signal: called with each signal, and whether it is the first.
+
+    Returns:
+        The first signal, or `None` when the server was closed by other means.
+    """
+    loop = asyncio.get_running_loop()
+    received: list[signal.Signals] = []
+    first, second = asyncio.Event(), asyncio.Event()
+
+    def on(number: signal.Signals) -> None:
+        received.append(number)
+        (second if first.is_set() else first).set()
+        if on_signal is not None:
+            on_signal(number, len(received) == 1)
+
+    handled = (signal.SIGINT, signal.SIGTERM)
+    async with server:
+        for number in handled:
+            loop.add_signal_handler(number, on, number)
+        try:
+            if ready is not None:
+                ready(server)
+            await _first_of(first.wait(), server.wait_closed())
+            if received:
+                await _first_of(second.wait(), server.drain(drain))
+        finally:
+            for number in handled:
+                loop.remove_signal_handler(number)
+    return received[0] if received else None
+
+
+async def _first_of(*awaitables: Any) -> None:
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
