@@ -378,5 +378,5 @@ def test_idle_codec_is_small() -> None:
     codec.feed(b"a" * 1000)
     codec.feed(b"\n")
     assert getattr(codec, "_pending", ...) is None
-    assert sys.getsizeof(codec) <= 72
+    assert sys.getsizeof(codec) <= 80
     assert not hasattr(codec, "__dict__")

@@ -26,7 +26,7 @@ from .framing import Codec
 from .reactor import Reactor
 from .reasons import CloseReason
 from .states import State
-from .stream import Owner, Stream
+from .stream import END_OF_STREAM, Owner, Stream
 from .tls import TlsSocket
 from .waiter import Waiter
 
@@ -86,9 +86,14 @@ class Connection(Stream):
         """The charset in which this peer is written to; `None` where messages are bytes."""
         return self._codec.encoding
 
-    def wait_with(self, waiter: Waiter) -> None:
-        """Not for applications: make its conversation wait here."""
+    def wait_with(self, waiter: Waiter | None) -> None:
+        """Not for applications: make whoever receives wait here."""
         self._waiter = waiter
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """The task of its conversation, while that runs; `None` for responders and clients."""
+        return getattr(self._waiter, "task", None)
 
     @property
     def is_receiving(self) -> bool:
@@ -140,8 +145,8 @@ class Connection(Stream):
             return await self.__anext__()
         except StopAsyncIteration:
             pass
-        if isinstance(self._input_error, EndOfStreamError):
-            raise self._input_error.with_traceback(None)
+        if self._input_error is END_OF_STREAM:
+            raise EndOfStreamError(reason=CloseReason.PEER_CLOSED)
         raise self._final_error()
 
     def _end_of_messages(self) -> None:
@@ -151,10 +156,12 @@ class Connection(Stream):
                 return
             # Draining, and nothing left to do: the moment that was waited for.
             self.close(CloseReason.SHUTDOWN)
-        error = self._input_error
+        if self._input_error is END_OF_STREAM:
+            raise StopAsyncIteration
+        error = self._final_error()
         if isinstance(error, ConnectionClosedError) and error.reason.in_good_order:
             raise StopAsyncIteration
-        raise self._final_error()
+        raise error
 
     def _took_one(self, left: int) -> None:
         """A message was taken from an inbox so full that reading had been paused."""
@@ -232,10 +239,10 @@ class Connection(Stream):
             self._on_peer_error(error)
             return
         if messages:
-            self._message_began = None
+            self.message_began = None
             self.messages_received += len(messages)
             self._deliver(messages, len(data))
-        else:
+        if self._codec.incomplete:
             self._on_part_of_message()
 
     def _deliver(self, messages: list[Any], size: int) -> None:
@@ -271,8 +278,10 @@ class Connection(Stream):
     def _on_part_of_message(self) -> None:
         """Bytes came that are no whole message yet: its clock begins."""
         codec = self._codec
-        if self._message_began is None and codec.pending:
-            self._message_began = self.last_active
+        if self._input_error is not None:
+            return
+        if self.message_began is None:
+            self.message_began = self.last_active
             if self._owner.limits.message is not None:
                 self._reactor.file(self, self.last_active + self._owner.limits.message)
         if codec.quiet is not None:
@@ -286,8 +295,7 @@ class Connection(Stream):
 
     def _on_end(self) -> None:
         if self._deliver_last(self._codec.end):
-            end = EndOfStreamError(reason=CloseReason.PEER_CLOSED)
-            self._input_over(end, CloseReason.PEER_CLOSED)
+            self._input_over(END_OF_STREAM, CloseReason.PEER_CLOSED)
             self._on_input_over()
 
     def _deliver_last(self, last: Callable[[], list[Any]]) -> bool:
@@ -298,7 +306,7 @@ class Connection(Stream):
             self._on_peer_error(error)
             return False
         if messages:
-            self._message_began = None
+            self.message_began = None
             self.messages_received += len(messages)
             self._deliver(messages, 0)
         return self._state is not State.CLOSED and self._state is not State.CLOSING
@@ -348,6 +356,12 @@ class Connection(Stream):
             and self._codec.pending == 0
             and self._handler_waits()
         )
+
+    def _on_all_sent(self) -> None:
+        if self._draining and self._is_idle():
+            self.close(CloseReason.SHUTDOWN)
+        else:
+            super()._on_all_sent()
 
     def _handler_waits(self) -> bool:
         return self._waiter is not None and self._waiter.waiting

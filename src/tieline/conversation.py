@@ -21,20 +21,28 @@ from typing import Any
 
 from .waiter import Waiter
 
-__all__ = ["ConversationWaiter", "start_conversation"]
+__all__ = ["ConversationWaiter", "start_conversation", "waiter_of"]
 
 
 def start_conversation(
-    loop: asyncio.AbstractEventLoop, handler: Coroutine[Any, Any, None]
-) -> tuple[asyncio.Task[None], ConversationWaiter]:
+    loop: asyncio.AbstractEventLoop, handler: Coroutine[Any, Any, None], connection: Any
+) -> ConversationWaiter:
     """Run a handler's coroutine as a task.
 
     Returns:
-        The task, and the waiter through which its connection is to make it wait.
+        The waiter through which its connection is to make it wait. It has the `task`, which
+        has the waiter: `finish` it when the task is done.
     """
-    waiter = ConversationWaiter(loop, handler)
+    waiter = ConversationWaiter(loop, handler, connection)
     waiter.task = loop.create_task(_Stepped(waiter))
-    return waiter.task, waiter
+    return waiter
+
+
+def waiter_of(task: asyncio.Task[None]) -> ConversationWaiter:
+    """The waiter of a task that `start_conversation` started."""
+    stepped = task.get_coro()
+    assert isinstance(stepped, _Stepped)
+    return stepped.waiter
 
 
 class ConversationWaiter(Waiter):
@@ -43,14 +51,18 @@ class ConversationWaiter(Waiter):
     Other tasks may wait here too, one at a time; they are resumed as by any waiter.
     """
 
-    __slots__ = ("_alone", "_coroutine", "_outcome", "task")
+    __slots__ = ("_alone", "_coroutine", "_outcome", "connection", "task")
 
     task: asyncio.Task[None]
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        coroutine: Coroutine[Any, Any, None],
+        connection: Any,
     ) -> None:
         super().__init__(loop)
+        self.connection = connection
         self._coroutine = coroutine
         # Whether it is the conversation itself that waits here, not a task of its own making.
         self._alone = False
@@ -65,8 +77,8 @@ class ConversationWaiter(Waiter):
         if not self.waiting:
             return
         self.waiting = False
-        loop, task = self._loop, self.task
-        _enter_task(loop, task)
+        # No local names for task and error: a traceback would tie them into a cycle.
+        _enter_task(self._loop, self.task)
         try:
             waits_for = self._context.run(self._coroutine.send, None)  # type: ignore[union-attr]
         except BaseException as error:
@@ -77,13 +89,17 @@ class ConversationWaiter(Waiter):
                 return
             self._outcome = (waits_for,)
         finally:
-            _leave_task(loop, task)
+            _leave_task(self._loop, self.task)
         self._alone = False
         callback = self._callback
         # None: the task was cancelled meanwhile, and is about to be told.
         if callback is not None:
             self._callback = None
             self._context.run(callback, self)  # type: ignore[union-attr]
+
+    def finish(self) -> None:
+        """The task is done: let go of it, since it holds on to this waiter for ever."""
+        del self.task, self._coroutine, self.connection
 
     def step(self) -> Any:
         """Task's own step: go on, or tell what happened beside it."""
@@ -114,26 +130,26 @@ class ConversationWaiter(Waiter):
 class _Stepped(Coroutine[Any, Any, None]):
     """What Task takes for the handler's coroutine."""
 
-    __slots__ = ("_waiter",)
+    __slots__ = ("waiter",)
 
     def __init__(self, waiter: ConversationWaiter) -> None:
-        self._waiter = waiter
+        self.waiter = waiter
 
     def send(self, value: Any) -> Any:
-        return self._waiter.step()
+        return self.waiter.step()
 
     def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Any:
-        return self._waiter.throw(kind if value is None else value)
+        return self.waiter.throw(kind if value is None else value)
 
     def close(self) -> None:
-        self._waiter._coroutine.close()
+        self.waiter._coroutine.close()
 
     def __await__(self) -> Generator[Any, None, None]:
-        return (yield from self._waiter._coroutine.__await__())
+        return (yield from self.waiter._coroutine.__await__())
 
     # For `repr(task)`, `Task.get_stack` and debuggers.
 
     def __getattr__(self, name: str) -> Any:
         if name in ("cr_await", "cr_code", "cr_frame", "cr_running", "__name__", "__qualname__"):
-            return getattr(self._waiter._coroutine, name)
+            return getattr(self.waiter._coroutine, name)
         raise AttributeError(name)

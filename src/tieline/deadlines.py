@@ -9,10 +9,13 @@ Varghese and Lauck, 1987.)
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Protocol
 
 __all__ = ["Deadlines", "Subject"]
+
+_log = logging.getLogger("tieline")
 
 
 class Subject(Protocol):
@@ -93,7 +96,12 @@ class Deadlines:
                 most -= 1
                 subject = subjects.pop()
                 subject.slot = 0
-                when = subject.on_deadline(now)
+                try:
+                    when = subject.on_deadline(now)
+                except Exception:
+                    # A defect of ours. It must not stop everybody else's clocks.
+                    _log.exception("unexpected error at a deadline")
+                    continue
                 if when is not None:
                     # Never into a slot that is up: a subject that misjudges itself must not
                     # hold the loop here.

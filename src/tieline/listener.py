@@ -14,7 +14,7 @@ import select
 import socket
 import stat
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from .address import Address
 from .errors import translate_os_error
@@ -83,7 +83,7 @@ class Listener:
         self._acceptor = acceptor
         self._reactor = reactor
         self._socket: socket.socket | None = listening
-        self._accept = listening.accept
+        self._accept = _accepting(listening)
         self.family = listening.family
         self.address = Address.from_socket_name(listening.family, listening.getsockname())
         # Given back when the machine is out of descriptors, so that a waiting client can be
@@ -187,6 +187,25 @@ class Listener:
         if self._unlink is not None and self._unlink == _inode_of(self.address):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.address.path)
+
+
+def _accepting(listening: socket.socket) -> Callable[[], tuple[Any, Any]]:
+    """What accepts on this socket.
+
+    `socket.accept` turns numbers into enumerations and back, and makes a socket with a Python
+    face: half of what a connection costs at the door. The bare `socket.SocketType` has all
+    that the engine uses.
+    """
+    if type(listening) is not socket.socket:
+        return listening.accept
+    accept, make = cast(Any, listening)._accept, socket.SocketType
+    family, kind, protocol = int(listening.family), int(listening.type), listening.proto
+
+    def accept_bare() -> tuple[Any, Any]:
+        descriptor, name = accept()
+        return make(family, kind, protocol, descriptor), name
+
+    return accept_bare
 
 
 def _inode_of(address: Address) -> tuple[int, int] | None:

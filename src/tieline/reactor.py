@@ -28,7 +28,7 @@ WRITABLE = select.EPOLLOUT
 _SOCKETS_PER_TURN = 256
 
 #: Connections asked about their deadlines at once; closing one may take 20 µs in the kernel.
-_DEADLINES_PER_ROUND = 128
+_DEADLINES_PER_ROUND = 32
 
 _log = logging.getLogger("tieline")
 

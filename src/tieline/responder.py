@@ -84,12 +84,6 @@ class RespondingConnection(Connection):
             self._reading = True
             self._watch()
 
-    def _on_all_sent(self) -> None:
-        if self._draining and self._is_idle():
-            self.close(CloseReason.SHUTDOWN)
-        else:
-            super()._on_all_sent()
-
     def _on_input_over(self) -> None:
         self.close()
 

@@ -15,7 +15,7 @@ from .address import Address, parse_address
 from .admission import Admission, Client
 from .charset import Charset, message_codec
 from .connection import Connection
-from .conversation import start_conversation
+from .conversation import start_conversation, waiter_of
 from .counters import Counters
 from .errors import ConnectionClosedError, PeerError, TlsError, UsageError
 from .framing import Codec, Framing, Raw
@@ -70,11 +70,15 @@ class Server:
         self._on_close = on_close
         self._backlog = backlog
         self._started = False
+        # Whether listeners have stopped accepting because of the total cap.
+        self._is_full = False
         self._reactor: Reactor | None = None
         self._listeners: list[Listener] = []
         self._listened: list[Address] = []
         self._connections: dict[int, Connection] = {}
-        self._tasks: dict[asyncio.Task[None], Connection] = {}
+        # Conversations that go on after their connection has ended. The others are found, and
+        # kept alive, through their connection.
+        self._stragglers: set[asyncio.Task[None]] = set()
         self._all_gone: list[asyncio.Future[None]] = []
         #: Makes listening sockets; the one place where tests put faults in.
         self.make_socket: Callable[[int, int], socket.socket] = socket.socket
@@ -124,6 +128,7 @@ class Server:
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
             listener.close()
+        self._check_all_gone()
 
     async def drain(self, seconds: float = 10.0) -> bool:
         """Stop in good order: no newcomers, close the idle, let the busy finish.
@@ -156,7 +161,7 @@ class Server:
         self.close_listeners()
         for connection in self.connections:
             connection.abort(CloseReason.SHUTDOWN)
-        tasks = list(self._tasks)
+        tasks = list(self._stragglers)
         current = asyncio.current_task()
         for task in tasks:
             if task is not current:
@@ -169,7 +174,7 @@ class Server:
 
         Does not close anything.
         """
-        while self._listeners or self._connections or self._tasks:
+        while not self._is_all_gone():
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._all_gone.append(future)
             await future
@@ -195,7 +200,8 @@ class Server:
 
     def can_accept(self) -> bool:
         """Whether the total cap has room."""
-        return not self.admission.full
+        self._is_full = self.admission.full
+        return not self._is_full
 
     def accepted(self, connected: socket.socket, name: Any, listener: Listener) -> None:
         """A client has come: let it in, or tell it no."""
@@ -255,19 +261,27 @@ class Server:
         if self._conversation is not None:
             assert self._reactor is not None
             coroutine = cast(Any, self._conversation(connection))
-            task, waiter = start_conversation(self._reactor.loop, coroutine)
+            waiter = start_conversation(self._reactor.loop, coroutine, connection)
             connection.wait_with(waiter)
-            self._tasks[task] = connection
-            task.add_done_callback(self._conversation_ended)
+            waiter.task.add_done_callback(self._conversation_ended)
 
     def _conversation_ended(self, task: asyncio.Task[None]) -> None:
         """The handler has returned, raised, or was cancelled: its connection ends with it."""
-        connection = self._tasks.pop(task)
+        waiter = waiter_of(task)
+        connection: Connection = waiter.connection
+        waiter.finish()
+        connection.wait_with(None)
+        self._stragglers.discard(task)
         if task.cancelled():
             connection.abort()
         else:
             error = task.exception()
-            if error is None or self._is_own_end(connection, error):
+            if error is None:
+                connection.close()
+            elif self._is_own_end(connection, error):
+                # Its traceback holds frames that hold it: let them go now, not when garbage is
+                # collected, since thousands may end together.
+                error.__traceback__ = None
                 connection.close()
             else:
                 self.handler_failed(connection, error)
@@ -302,9 +316,11 @@ class Server:
         counters.bytes_sent += connection.bytes_sent
         counters.messages_received += connection.messages_received
         counters.messages_sent += connection.messages_sent
-        was_full = self.admission.full
+        if (task := connection.task) is not None:
+            self._stragglers.add(task)
         self.admission.release(connection.client)
-        if was_full:
+        if self._is_full:
+            self._is_full = False
             for listener in self._listeners:
                 listener.resume()
         if self._on_close is not None:
@@ -312,10 +328,14 @@ class Server:
                 self._on_close(connection, reason)
             except Exception as error:
                 self.handler_failed(connection, error)
-        self._check_all_gone()
+        if self._all_gone:
+            self._check_all_gone()
+
+    def _is_all_gone(self) -> bool:
+        return not (self._listeners or self._connections or self._stragglers)
 
     def _check_all_gone(self) -> None:
-        if self._all_gone and not (self._connections or self._tasks):
+        if self._all_gone and self._is_all_gone():
             waiting, self._all_gone = self._all_gone, []
             for future in waiting:
                 if not future.done():

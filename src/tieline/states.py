@@ -20,6 +20,9 @@ __all__ = ["Move", "State", "next_state"]
 class State(enum.Enum):
     """Where a connection is in its life. `CLOSED` is the only terminal one."""
 
+    # Members are single objects. Enum's own hash is a call into Python for each look-up.
+    __hash__ = object.__hash__
+
     HANDSHAKE = "handshake"  #: TLS is being agreed on; messages to send are queued
     OPEN = "open"  #: both sides may send
     PEER_ENDED = "peer_ended"  #: the peer has ended its stream; this side may still send
@@ -30,6 +33,8 @@ class State(enum.Enum):
 
 class Move(enum.Enum):
     """What can happen to a connection."""
+
+    __hash__ = object.__hash__
 
     SECURED = "secured"
     PEER_ENDED = "peer_ended"

@@ -7,28 +7,28 @@ writes to sockets.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import itertools
 import select
 import socket
-import ssl
 import struct
 import termios
 from typing import Any, Protocol
 
 from .address import Address
+from .clocks import next_due
+from .endpoint import Endpoint
 from .errors import (
     ConnectionClosedError,
     EndOfStreamError,
     TielineError,
-    UsageError,
     translate_os_error,
 )
 from .limits import Limits
 from .reactor import READABLE, WRITABLE, Reactor
 from .reasons import CloseReason
 from .states import Move, State, next_state
-from .tcp_info import TcpInfo, read_tcp_info
 from .tls import TlsSocket
 
 __all__ = ["Owner", "Stream"]
@@ -48,6 +48,10 @@ _LINGER_ZERO = struct.pack("ii", 1, 0)
 
 _ids = itertools.count(1)
 
+#: Marks of an end in good order, shared by all: errors are made when somebody is to see them.
+END_OF_STREAM = EndOfStreamError(reason=CloseReason.PEER_CLOSED)
+_OVER = ConnectionClosedError(reason=CloseReason.CLOSED)
+
 
 class Owner(Protocol):
     """Whoever made the connection: a server, or a client."""
@@ -58,18 +62,16 @@ class Owner(Protocol):
         """It has ended; its `close_reason` is set. Called exactly once."""
 
 
-class Stream:
+class Stream(Endpoint):
     """The life of a connected socket. Subclasses say what incoming bytes mean.
 
     Its states are those of `State`, moved only through `next_state`.
     """
 
     __slots__ = (
-        "_closers", "_closing_at", "_descriptor", "_drainers", "_input_error", "_local",
-        "_message_began", "_opened_at", "_outgoing", "_owner", "_peer", "_peer_port", "_reactor",
-        "_read_size", "_reading", "_reason", "_saw_end", "_sendable", "_socket", "_special",
-        "_state", "_tls", "_unread", "_watched", "bytes_received", "bytes_sent", "client", "data",
-        "id", "last_active", "slot",
+        "_closers", "_descriptor", "_drainers", "_input_error", "_owner", "_read_size", "_reading",
+        "_saw_end", "_sendable", "_special", "_unread", "_watched", "client", "closing_at", "data",
+        "message_began", "slot",
     )  # fmt: skip
 
     def __init__(
@@ -95,9 +97,9 @@ class Stream:
         self._peer_port = peer_port
         self._local: Address | None = None
         self.bytes_received = self.bytes_sent = 0
-        self.last_active = self._opened_at = reactor.now or reactor.clock()
-        self._message_began: float | None = None
-        self._closing_at = 0.0
+        self.last_active = self.opened_at = reactor.now or reactor.clock()
+        self.message_began: float | None = None
+        self.closing_at = 0.0
         self._reason: CloseReason | None = None
         # Incoming. `_special`: anything but plain reading is going on (see `on_ready`).
         self._read_size = _SMALLEST_READ
@@ -130,75 +132,6 @@ class Stream:
     def _wake(self) -> None:
         """Tell whoever waits for input that `_input_error` is set."""
         raise NotImplementedError
-
-    # ---- What it is
-
-    @property
-    def peer(self) -> Address:
-        """The other end's address."""
-        if isinstance(self._peer, str):
-            self._peer = Address(self._peer, self._peer_port)
-        return self._peer
-
-    @property
-    def local(self) -> Address:
-        """This end's address. After the end, the one asked for before, else an empty one."""
-        if self._local is None and self._state is not State.CLOSED:
-            name = self._socket.getsockname()
-            family = socket.AF_UNIX
-            if isinstance(name, tuple):
-                family = socket.AF_INET if len(name) == 2 else socket.AF_INET6
-            self._local = Address.from_socket_name(family, name)
-        return self._local or Address()
-
-    @property
-    def state(self) -> State:
-        """Where it is in its life."""
-        return self._state
-
-    @property
-    def close_reason(self) -> CloseReason | None:
-        """Why it ended; `None` until it has."""
-        return self._reason if self._state is State.CLOSED else None
-
-    @property
-    def age(self) -> float:
-        """Seconds since it was opened."""
-        return self._reactor.clock() - self._opened_at
-
-    @property
-    def owed(self) -> int:
-        """Bytes accepted for sending that the kernel has not taken yet."""
-        owed = len(self._outgoing or b"")
-        return owed if self._tls is None else owed + self._tls.owed
-
-    @property
-    def ssl_object(self) -> ssl.SSLObject | None:
-        """The TLS session, for `cipher()`, `version()`, `getpeercert()`; `None` without TLS."""
-        return None if self._tls is None else self._tls.ssl_object
-
-    def tcp_info(self) -> TcpInfo:
-        """What the kernel knows: round-trip time, retransmissions, window.
-
-        Raises:
-            ConnectionClosedError: the connection is over.
-            UsageError: it is not a TCP connection.
-        """
-        if self._state is State.CLOSED:
-            raise self._final_error()
-        try:
-            return read_tcp_info(self._socket)
-        except OSError as error:
-            raise UsageError("{peer} is not a TCP connection", peer=self.peer) from error
-
-    def __repr__(self) -> str:
-        word = self._state.value
-        if self._state is State.CLOSED and self._reason is not None:
-            word = self._reason.value
-        return (
-            f"<{type(self).__name__} {self.id} {self.peer} {word} in={self.bytes_received} "
-            f"out={self.bytes_sent} age={self.age:.1f}s>"
-        )
 
     # ---- Incoming
 
@@ -265,6 +198,9 @@ class Stream:
             self._wake_drainers()
             # What was sent meanwhile was queued.
             self._flush()
+            if not self._sendable:
+                self.close(self._reason or CloseReason.CLOSED)
+                return False
         self._watch()
         # The peer's first message may have come right behind its handshake.
         return secure and self._reading
@@ -453,13 +389,21 @@ class Stream:
         if self._reason is None or reason is CloseReason.HANDLER_ERROR:
             self._reason = reason
         if self._state is State.HANDSHAKE:
-            self._gone(self._reason, reset=True)
+            self._sendable = False
+            if not self._outgoing:
+                self._gone(self._reason, reset=True)
+            # Else `_on_handshake` closes: what was sent is owed to the peer, and the
+            # handshake has its own limit.
+            return
+        if self._saw_end and self._outgoing is None and self._tls is None:
+            # Both sides have ended and nothing is owed: the way nearly every connection goes.
+            self._gone(self._reason)
             return
         has_ended = self._state is State.HALF_CLOSED and self._outgoing is None
         self._state = next_state(self._state, Move.CLOSE)
         self._special = True
         self._sendable = False
-        self._input_error = self._input_error or self._final_error()
+        self._input_error = self._input_error or _OVER
         self._wake()
         # From here on reading means discarding; a mistake of the peer's is no end.
         self._reading = not self._saw_end
@@ -471,8 +415,8 @@ class Stream:
         else:
             self._watch()
         if self._state is State.CLOSING:
-            self._closing_at = self._reactor.clock() + self._owner.limits.closing
-            self._reactor.file(self, self._closing_at)
+            self.closing_at = self._reactor.clock() + self._owner.limits.closing
+            self._reactor.file(self, self.closing_at)
 
     def _before_closing(self) -> None:
         """What subclasses hold back goes out now."""
@@ -523,7 +467,7 @@ class Stream:
             return
         translated = translate_os_error(error, "transfer", self.peer)
         translated.__cause__ = error
-        if self._input_error is None or isinstance(self._input_error, EndOfStreamError):
+        if self._input_error is None or self._input_error is END_OF_STREAM:
             self._input_error = translated
         if isinstance(translated, ConnectionClosedError):
             self._gone(translated.reason)
@@ -546,57 +490,42 @@ class Stream:
         self._reading = False
         self._outgoing = None
         if self._input_error is None:
-            self._input_error = self._final_error()
+            self._input_error = _OVER
         self._wake()
-        self._wake_drainers()
-        waiting, self._closers = self._closers, None
-        _release(waiting)
+        if self._drainers is not None:
+            self._wake_drainers()
+        if self._closers is not None:
+            waiting, self._closers = self._closers, None
+            _release(waiting)
         self._owner.connection_gone(self)
 
     def _final_error(self) -> TielineError:
         """What to raise for anything that is too late."""
-        if self._input_error is not None and not isinstance(self._input_error, EndOfStreamError):
-            # Raised anew, or it would collect every traceback.
-            return self._input_error.with_traceback(None)
-        return ConnectionClosedError(reason=self._reason or CloseReason.CLOSED)
+        error = self._input_error
+        if error is None or error is _OVER or error is END_OF_STREAM:
+            return ConnectionClosedError(reason=self._reason or CloseReason.CLOSED)
+        # The same one each time, so without the traceback of the time before.
+        return error.with_traceback(None)
 
     # ---- Deadlines
 
     def _file_deadline(self) -> None:
-        due = self._next_due()[0]
+        due = next_due(self, self._owner.limits)[0]
         if due is not None:
             self._reactor.file(self, due)
 
-    def _next_due(self) -> tuple[float | None, CloseReason]:
-        """The earliest of the clocks that are running, and what it stands for."""
-        limits = self._owner.limits
-        if self._state is State.CLOSING:
-            return self._closing_at, CloseReason.CLOSE_TIMEOUT
-        if self._state is State.HANDSHAKE:
-            return self._opened_at + limits.handshake, CloseReason.HANDSHAKE_TIMEOUT
-        due, reason = None, CloseReason.IDLE_TIMEOUT
-        if limits.idle is not None:
-            due = self.last_active + limits.idle
-        if limits.first_byte is not None and not self.bytes_received:
-            first_byte = self._opened_at + limits.first_byte
-            if due is None or first_byte < due:
-                due, reason = first_byte, CloseReason.FIRST_BYTE_TIMEOUT
-        if limits.message is not None and self._message_began is not None:
-            message = self._message_began + limits.message
-            if due is None or message < due:
-                due, reason = message, CloseReason.MESSAGE_TIMEOUT
-        return due, reason
-
     def on_deadline(self, now: float) -> float | None:
         """The wheel's call: end what is due, or say when it will be."""
-        due, reason = self._next_due()
+        due, reason = next_due(self, self._owner.limits)
         if due is None or due > now:
             return due
         if reason is CloseReason.IDLE_TIMEOUT and self._outgoing is None:
             # Nothing is owed, so a FIN leaves nothing in the kernel, and the peer sees an end
             # instead of an error.
             if self._tls is not None:
-                self._tls.say_goodbye()
+                # The peer may be gone already; then there is nobody to say it to.
+                with contextlib.suppress(OSError):
+                    self._tls.say_goodbye()
             self._gone(reason)
         elif reason is CloseReason.CLOSE_TIMEOUT and self._reason and not self._kernel_owes():
             # The peer has it all and does not end its own side: nothing is lost.

@@ -29,7 +29,7 @@ class Waiter:
     """
 
     __slots__ = (
-        "_asyncio_future_blocking", "_callback", "_cancelled", "_context", "_loop", "waiting",
+        "_asyncio_future_blocking", "_callback", "_context", "_loop", "waiting",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -39,7 +39,6 @@ class Waiter:
         # How asyncio wants to be told, from the time it saw the waiter until it is told.
         self._callback: Callable[[Any], object] | None = None
         self._context: contextvars.Context | None = None
-        self._cancelled: asyncio.CancelledError | None = None
 
     def resume_now(self) -> None:
         """Step the waiting task, if there is one, at once.
@@ -56,15 +55,15 @@ class Waiter:
     def resume_soon(self) -> None:
         """Step the waiting task, if there is one, on the loop's next round. From anywhere."""
         if self.waiting:
-            self._tell_soon()
+            self._tell_soon(self)
 
-    def _tell_soon(self) -> None:
+    def _tell_soon(self, outcome: Any) -> None:
         callback = self._callback
         # None: it has been told already, and has not run yet.
         if callback is not None:
             self.waiting = False
             self._callback = None
-            self._loop.call_soon(callback, self, context=self._context)
+            self._loop.call_soon(callback, outcome, context=self._context)
 
     # The future's protocol, as asyncio.Task uses it.
 
@@ -89,15 +88,27 @@ class Waiter:
         return self._callback is None
 
     def result(self) -> None:
-        if self._cancelled is not None:
-            cancelled, self._cancelled = self._cancelled, None
-            raise cancelled
+        """Asked when a task goes on: there is nothing but the fact."""
 
     def cancel(self, msg: object = None) -> bool:
         """Wake the task with `CancelledError`. False when a wake-up is on its way already:
         then asyncio cancels the task at its next step, and no message is lost."""
         if self._callback is None:
             return False
-        self._cancelled = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
-        self._tell_soon()
+        self._tell_soon(_Cancelled(msg))
         return True
+
+
+class _Cancelled:
+    """What a cancelled task is told, apart from the waiter: before it runs, another task may
+    have begun to wait there."""
+
+    __slots__ = ("_message",)
+
+    def __init__(self, message: object) -> None:
+        self._message = message
+
+    def result(self) -> None:
+        if self._message is None:
+            raise asyncio.CancelledError
+        raise asyncio.CancelledError(self._message)

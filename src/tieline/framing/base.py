@@ -66,6 +66,11 @@ class Codec(ABC):
         return []
 
     @property
+    def incomplete(self) -> bool:
+        """Whether a message has begun and is not whole yet."""
+        return self.pending > 0
+
+    @property
     @abstractmethod
     def pending(self) -> int:
         """Bytes held of a message that is not whole yet; above 0 while one has begun.

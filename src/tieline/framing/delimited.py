@@ -87,7 +87,9 @@ class Delimiter(Framing):
 class DelimitedCodec(Codec):
     """Cuts at a mark. Each byte is looked at once, however it arrives."""
 
-    __slots__ = ("_drop_cr", "_ending", "_mark", "_maximum", "_pending")
+    __slots__ = ("_drop_cr", "_ending", "_mark", "_maximum", "_pending", "incomplete")
+
+    incomplete: bool
 
     def __init__(
         self, mark: bytes, maximum: int, *, ending: bytes | None = None, drop_cr: bool = False
@@ -98,6 +100,7 @@ class DelimitedCodec(Codec):
         self._drop_cr = drop_cr
         # Allocated while a message is incomplete only: an idle connection holds no buffer.
         self._pending: bytearray | None = None
+        self.incomplete = False
 
     def feed(self, data: bytes) -> list[bytes]:
         mark = self._mark
@@ -121,6 +124,7 @@ class DelimitedCodec(Codec):
             self._check_sizes(messages, rest)
         if rest:
             self._pending = bytearray(rest)
+            self.incomplete = True
         return messages
 
     def _join(self, data: bytes) -> bytes | None:
@@ -134,6 +138,7 @@ class DelimitedCodec(Codec):
             self._check_sizes([], pending)
             return None
         self._pending = None
+        self.incomplete = False
         return bytes(pending)
 
     def _check_sizes(self, messages: list[bytes], rest: bytes | bytearray) -> None:

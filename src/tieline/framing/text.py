@@ -70,6 +70,10 @@ class TextCodec(Codec):
         return self._inner.pack(self._speaker.encode(message))
 
     @property
+    def incomplete(self) -> bool:
+        return self._inner.incomplete
+
+    @property
     def pending(self) -> int:
         return self._inner.pending
 
