@@ -59,10 +59,11 @@ class Speaker:
         """
         try:
             return _decode(self._decoder(), data, final)
-        except UnicodeDecodeError:
-            raise
-        except UnicodeError:
-            # UTF-16 or UTF-32 without its byte order mark: read as Python reads a whole message.
+        except UnicodeError as error:
+            # UTF-16 or UTF-32 without its byte order mark (a bare UnicodeError before Python
+            # 3.13): read as Python reads a whole message.
+            if isinstance(error, UnicodeDecodeError) and "BOM" not in error.reason:
+                raise
             data = self.waiting + data
             order = "-le" if sys.byteorder == "little" else "-be"
             self._stream = _decoder(self._charset.read_as + order, self._charset.on_error)
@@ -79,15 +80,26 @@ class Speaker:
         return b"" if self._stream is None else self._stream.getstate()[0]
 
     def stream_state(self) -> StreamState:
-        """Where the stream is: for `restore`, after a piece that could not be decoded."""
+        """Where the stream is: for `good_before`, after a piece that could not be decoded."""
         stream = self._decoder()
         return stream, stream.getstate(), self.encoding
 
-    def restore(self, state: StreamState) -> int:
-        """Go back to where the stream was; returns how many bytes were waiting there."""
+    def good_before(
+        self, error: UnicodeDecodeError, data: bytes, state: StreamState
+    ) -> tuple[int, str]:
+        """What could be decoded of a piece that could not.
+
+        Args:
+            error: what `decode_stream` raised for `data`.
+            state: where the stream was before it.
+
+        Returns:
+            How many bytes were waiting before the piece, and the text up to the offence.
+        """
         self._stream = state[0]
         self._stream.setstate(state[1])
-        return len(state[1][0])
+        waiting = len(state[1][0])
+        return waiting, self.decode_stream(data[: max(0, error.start - waiting)])
 
     def encode(self, text: str) -> bytes:
         """Text as bytes, strictly in the named charset.
@@ -196,9 +208,20 @@ class AutoSpeaker(Speaker):
             self._stream = _decoder("utf-8", "strict")
         return self._stream
 
-    def restore(self, state: StreamState) -> int:
-        self._encoding = state[2]
-        return super().restore(state)
+    def good_before(
+        self, error: UnicodeDecodeError, data: bytes, state: StreamState
+    ) -> tuple[int, str]:
+        waiting, _ = state[1]
+        if state[2] == self._encoding:
+            return super().good_before(error, data, state)
+        # It went over within this piece: UTF-8 up to there, GB18030 from there to the offence.
+        good = (waiting + data)[: error.start]
+        try:
+            return len(waiting), good.decode("utf-8")
+        except UnicodeDecodeError as switch:
+            text = good[: switch.start].decode("utf-8")
+            text += good[switch.start :].decode("gb18030", self._charset.on_error)
+            return len(waiting), text
 
     def decode_stream(self, data: bytes, final: bool = False) -> str:
         try:

@@ -112,9 +112,8 @@ class StreamTextCodec(Codec):
         try:
             text = speaker.decode_stream(data)
         except UnicodeDecodeError as error:
-            before = speaker.restore(state)
             # Everything up to the offence is good, and belongs to the peer's messages.
-            good = speaker.decode_stream(data[: max(0, error.start - before)])
+            before, good = speaker.good_before(error, data, state)
             undecodable = UndecodableError(
                 "byte {position} of the stream is not {encoding} text",
                 encoding=speaker.reads,
