@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ from typing import Any
 from .address import Address, parse_address
 from .charset import Charset, message_codec
 from .connection import Connection
-from .errors import DeadlineError, SettingError
+from .errors import DeadlineError, SettingError, translate_os_error
 from .framing import Codec, Framing, Raw
 from .limits import Limits
 from .reactor import Reactor
@@ -67,17 +68,14 @@ class Connecting:
     async def _connect(self) -> Connection:
         async with deadline(self._timeout, "connecting to", self._address):
             connected = await open_connection(self._address)
-            channel: Any = connected
-            if self._tls is not None:
-                name = self._server_name or self._address.host or None
-                channel = TlsSocket(connected, self._tls, server_side=False, server_name=name)
-            connection = Connection(
-                _Client(self._limits),
-                Reactor.of(asyncio.get_running_loop()),
-                channel,
-                self._codec,
-                self._address if self._address.is_unix else Address(*connected.getpeername()[:2]),
-            )
+            try:
+                connection = self._take_over(connected)
+            except BaseException as error:
+                connected.close()
+                if isinstance(error, OSError):
+                    # It was reset between connecting and asking who it is.
+                    raise translate_os_error(error, "connect", self._address) from error
+                raise
             if self._tls is not None:
                 try:
                     # The client speaks first in a handshake.
@@ -87,6 +85,18 @@ class Connecting:
                     connection.abort()
                     raise
         return connection
+
+    def _take_over(self, connected: socket.socket) -> Connection:
+        peer = self._address
+        if not peer.is_unix:
+            peer = Address.from_socket_name(connected.family, connected.getpeername())
+        channel: socket.socket | TlsSocket = connected
+        if self._tls is not None:
+            channel = TlsSocket(
+                connected, self._tls, server_side=False, server_name=self._server_name
+            )
+        reactor = Reactor.of(asyncio.get_running_loop())
+        return Connection(_Client(self._limits), reactor, channel, self._codec, peer)
 
     async def __aenter__(self) -> Connection:
         self._connection = await self._connect()
@@ -138,9 +148,12 @@ def connect(
     """
     if timeout is not None and not timeout > 0:
         raise SettingError("a timeout is above zero, not {timeout!r}", timeout=timeout)
+    whom = parse_address(address)
+    if tls is not None:
+        server_name = name_to_prove(tls, server_name, whom)
     charset = None if encoding is None else Charset(encoding, errors)
     codec = message_codec(framing or Raw(), charset, limits.max_message)
-    return Connecting(parse_address(address), codec, limits, tls, server_name, timeout)
+    return Connecting(whom, codec, limits, tls, server_name, timeout)
 
 
 async def ask(
@@ -184,10 +197,36 @@ async def ask(
         except BaseException:
             connection.abort()
             raise
-        # The reply is here: how the peer closes is no part of the answer, and is bounded.
-        connection.close()
+    # The reply is here: how the peer closes is no part of the answer, and is bounded by
+    # `Limits.closing`.
+    connection.close()
+    try:
         await connection.wait_closed()
+    finally:
+        connection.abort()
     return reply
+
+
+def name_to_prove(tls: ssl.SSLContext, server_name: str | None, address: Address) -> str | None:
+    """The name that the server's certificate must have.
+
+    Raises:
+        SettingError: the context is a server's, or wants a name where there is none.
+    """
+    if tls.protocol is ssl.PROTOCOL_TLS_SERVER:
+        raise SettingError(
+            "a client needs a client-side TLS context",
+            hint="make it with ssl.create_default_context()",
+        )
+    name = server_name or address.host or None
+    if name is None and tls.check_hostname:
+        # Left to the ssl module, any name in a trusted certificate would do.
+        raise SettingError(
+            "{address} has no host to compare with the server's certificate",
+            hint="give server_name, the name in the certificate",
+            address=str(address),
+        )
+    return name
 
 
 @asynccontextmanager

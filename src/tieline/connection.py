@@ -314,6 +314,7 @@ class Connection(Stream):
     def _on_peer_error(self, error: PeerError) -> None:
         """The peer broke the rules. What was whole before that is delivered first."""
         completed, error.completed = error.completed, []
+        self.message_began = None
         if completed:
             self.messages_received += len(completed)
             self._deliver(completed, 0)

@@ -19,6 +19,7 @@ from typing import Any, Protocol, cast
 from .address import Address
 from .errors import translate_os_error
 from .reactor import READABLE, Reactor
+from .resolve import lookup_name, not_resolved
 
 __all__ = ["Acceptor", "Listener", "open_listening_sockets"]
 
@@ -57,6 +58,9 @@ class Acceptor(Protocol):
 
     def accept_failed(self, error: OSError, refused: bool) -> None:
         """A client could not be accepted. `refused`: it has been told so."""
+
+    def listener_broke(self, listener: Listener) -> None:
+        """It has closed itself: its socket is broken."""
 
 
 class Listener:
@@ -123,6 +127,7 @@ class Listener:
         elif code in _BROKEN:
             _log.error("%s is broken and accepts no more: %s", self.address, error)
             self.close()
+            self._acceptor.listener_broke(self)
         else:
             # Unknown to accept(2); resting keeps it from becoming a spin.
             self._pause(error, refused=False)
@@ -256,10 +261,10 @@ async def _resolve(address: Address) -> list[tuple[int, Any]]:
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            lookup_name(address), address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-    except OSError as error:
-        raise translate_os_error(error, "resolve", address.host) from error
+    except (OSError, UnicodeError) as error:
+        raise not_resolved(error, address) from error
     # A name such as localhost may be listed twice for one address.
     return list(dict.fromkeys((family, name) for family, _, _, _, name in found))
 

@@ -36,6 +36,10 @@ class RespondingConnection(Connection):
 
     def _deliver(self, messages: list[Any], size: int) -> None:
         respond = self._owner.responder
+        if self._inbox:
+            # Behind those that wait for the peer to take earlier answers.
+            self._inbox = [*reversed(messages), *self._inbox]
+            return
         if len(messages) == 1:
             try:
                 reply = respond(self, messages[0])
@@ -49,19 +53,30 @@ class RespondingConnection(Connection):
             except Exception as error:
                 self._failed(error)
         else:
-            self._corked = bytearray()
-            try:
-                for message in messages:
-                    reply = respond(self, message)
-                    if reply is not None:
-                        self.send(reply)
-                    if not self._sendable:
-                        break
-            except Exception as error:
-                self._failed(error)
-            self._uncork()
+            self._respond_to_all(messages)
         if self._outgoing is not None or self._draining:
             self._after_replies()
+
+    def _respond_to_all(self, messages: list[Any]) -> None:
+        """Answer messages that came together; the answers leave together.
+
+        A peer is answered no faster than it takes the answers: what is left waits in the
+        inbox until it has taken enough of them.
+        """
+        high_water = self._owner.limits.high_water
+        respond = self._owner.responder
+        self._corked = bytearray()
+        messages.reverse()
+        try:
+            while messages and self._sendable and self.owed <= high_water:
+                reply = respond(self, messages.pop())
+                if reply is not None:
+                    self.send(reply)
+        except Exception as error:
+            self._failed(error)
+        self._uncork()
+        if messages and self._sendable:
+            self._inbox = messages
 
     def _failed(self, error: Exception) -> None:
         # A peer that is gone when it is answered is no mistake of the responder's.
@@ -80,12 +95,22 @@ class RespondingConnection(Connection):
 
     def _on_low_water(self) -> None:
         super()._on_low_water()
-        if self._input_error is None and not self._reading:
-            self._reading = True
-            self._watch()
+        while self._inbox and self._outgoing is None and self._sendable:
+            messages, self._inbox = self._inbox, ()
+            assert isinstance(messages, list)
+            messages.reverse()
+            self._respond_to_all(messages)
+        if not self._inbox and self._sendable:
+            if self._input_error is not None:
+                self.close()
+            elif not self._reading:
+                self._reading = True
+                self._watch()
 
     def _on_input_over(self) -> None:
-        self.close()
+        # What is left in the inbox is answered first, as the peer takes the answers.
+        if not self._inbox:
+            self.close()
 
     def _handler_waits(self) -> bool:
         return True

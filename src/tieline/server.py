@@ -17,13 +17,14 @@ from .charset import Charset, message_codec
 from .connection import Connection
 from .conversation import start_conversation, waiter_of
 from .counters import Counters
-from .errors import ConnectionClosedError, PeerError, TlsError, UsageError
+from .errors import ConnectionClosedError, PeerError, SettingError, TlsError, UsageError
 from .framing import Codec, Framing, Raw
 from .limits import Limits
 from .listener import Listener, open_listening_sockets
 from .reactor import Reactor
 from .reasons import CloseReason
 from .responder import Respond, RespondingConnection
+from .states import State
 from .tls import TlsSocket
 
 __all__ = ["Conversation", "Handler", "Server", "serve"]
@@ -58,6 +59,7 @@ class Server:
         tls: ssl.SSLContext | None,
         on_open: Callable[[Connection], object] | None,
         on_close: Callable[[Connection, CloseReason], object] | None,
+        on_refuse: Callable[[Address, CloseReason], object] | None,
         backlog: int,
     ) -> None:
         self.limits = limits
@@ -68,6 +70,7 @@ class Server:
         self._tls = tls
         self._on_open = on_open
         self._on_close = on_close
+        self._on_refuse = on_refuse
         self._backlog = backlog
         self._started = False
         # Whether listeners have stopped accepting because of the total cap.
@@ -220,26 +223,35 @@ class Server:
             admitted = self.admission.admit("", uid=_peer_user(connected))
             peer = Address.from_socket_name(family, name)
         if not isinstance(admitted, Client):
-            self._refuse(connected, admitted)
+            self._refuse(connected, admitted, Address.from_socket_name(family, name))
             return
         if peer == admitted.host:
             peer = admitted.host  # one text for all of a client's connections
-        channel: socket.socket | TlsSocket = connected
-        if self._tls is not None:
-            channel = TlsSocket(connected, self._tls, server_side=True)
-        connection = self._connection_type(
-            self, self._reactor, channel, self._make_codec(), peer, port
-        )
+        try:
+            channel: socket.socket | TlsSocket = connected
+            if self._tls is not None:
+                channel = TlsSocket(connected, self._tls, server_side=True)
+            codec = self._make_codec()
+            connection = self._connection_type(self, self._reactor, channel, codec, peer, port)
+        except BaseException:
+            self.admission.release(admitted)
+            connected.close()
+            raise
         connection.client = admitted
         self.counters.accepted += 1
         self._connections[connection.id] = connection
         self._begin(connection)
 
-    def _refuse(self, connected: socket.socket, reason: CloseReason) -> None:
+    def _refuse(self, connected: socket.socket, reason: CloseReason, peer: Address) -> None:
         # A reset leaves nothing behind in this kernel, however often they come.
         self.counters.refused[reason] += 1
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
         connected.close()
+        if self._on_refuse is not None:
+            try:
+                self._on_refuse(peer, reason)
+            except Exception:
+                _log.exception("the on_refuse hook failed")
 
     def accept_failed(self, error: OSError, refused: bool) -> None:
         """A client could not be accepted."""
@@ -247,6 +259,11 @@ class Server:
             self.counters.refused[CloseReason.NO_DESCRIPTORS] += 1
         else:
             self.counters.accept_errors += 1
+
+    def listener_broke(self, listener: Listener) -> None:
+        """It has closed itself: its socket is broken."""
+        self._listeners.remove(listener)
+        self._check_all_gone()
 
     # ---- A connection's life
 
@@ -258,6 +275,8 @@ class Server:
                 self.handler_failed(connection, error)
                 connection.close(CloseReason.HANDLER_ERROR)
                 return
+            if connection.state is State.CLOSED or connection.state is State.CLOSING:
+                return  # the hook has shown it out
         if self._conversation is not None:
             assert self._reactor is not None
             coroutine = cast(Any, self._conversation(connection))
@@ -359,6 +378,7 @@ def serve(
     tls: ssl.SSLContext | None = None,
     on_open: Callable[[Connection], object] | None = None,
     on_close: Callable[[Connection, CloseReason], object] | None = None,
+    on_refuse: Callable[[Address, CloseReason], object] | None = None,
     backlog: int = 1024,
 ) -> Server:
     """Make a server; it listens once it is entered or started::
@@ -379,6 +399,7 @@ def serve(
         tls: a server-side context; without one, plain TCP.
         on_open: called with each connection that was let in, before its handler.
         on_close: called with each connection that ended, and its reason.
+        on_refuse: called with the address of each client told no at the door, and the reason.
         backlog: clients that the kernel holds before they are accepted (default 1024).
 
     Raises:
@@ -388,6 +409,11 @@ def serve(
     """
     if not addresses:
         raise UsageError("a server needs an address", hint='for example "127.0.0.1:7788"')
+    if tls is not None and tls.protocol is ssl.PROTOCOL_TLS_CLIENT:
+        raise SettingError(
+            "a server needs a server-side TLS context",
+            hint="make it with ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)",
+        )
     limits = limits or Limits()
     framing = framing or Raw()
     charset = None if encoding is None else Charset(encoding, errors)
@@ -396,4 +422,6 @@ def serve(
         return message_codec(framing, charset, limits.max_message)
 
     make_codec()  # what cannot work is said now, not to the first client
-    return Server(handler, addresses, make_codec, limits, tls, on_open, on_close, backlog)
+    return Server(
+        handler, addresses, make_codec, limits, tls, on_open, on_close, on_refuse, backlog
+    )

@@ -156,8 +156,8 @@ class Stream(Endpoint):
         self._on_data(data)
         if size == read_size:
             self._read_size = min(read_size * 4, _LARGEST_READ)
-        elif size < read_size >> 2 and read_size > _SMALLEST_READ:
-            self._read_size = read_size >> 1
+        elif read_size != _SMALLEST_READ and size < read_size >> 2:
+            self._read_size = max(read_size >> 1, _SMALLEST_READ)
         if self._tls is not None and self._tls.ended and self._reading:
             # TLS told the end together with the last data; the socket may stay silent.
             self._on_peer_end()
@@ -199,11 +199,14 @@ class Stream(Endpoint):
             # What was sent meanwhile was queued.
             self._flush()
             if not self._sendable:
-                self.close(self._reason or CloseReason.CLOSED)
-                return False
+                # Asked for meanwhile; `close` has given its reason.
+                if self._reason is None:
+                    self.half_close()
+                else:
+                    self.close()
         self._watch()
         # The peer's first message may have come right behind its handshake.
-        return secure and self._reading
+        return secure and self._reading and not self._special
 
     def _on_peer_end(self) -> None:
         self._saw_end = True
@@ -359,12 +362,15 @@ class Stream(Endpoint):
         """End this side's stream (FIN), after what is owed; go on receiving. Idempotent.
 
         Raises:
-            ConnectionClosedError: the connection is over, or not yet secure.
+            ConnectionClosedError: the connection is over.
         """
-        if self._state is State.CLOSED or self._state is State.HANDSHAKE:
-            raise self._final_error()
         self._before_closing()
-        if self._state is State.PEER_ENDED:
+        if self._state is State.CLOSED:
+            raise self._final_error()
+        if self._state is State.HANDSHAKE:
+            # `_on_handshake` goes on with it.
+            self._sendable = False
+        elif self._state is State.PEER_ENDED:
             self.close()
         elif self._state is State.OPEN:
             self._state = next_state(self._state, Move.HALF_CLOSE)
@@ -389,11 +395,9 @@ class Stream(Endpoint):
         if self._reason is None or reason is CloseReason.HANDLER_ERROR:
             self._reason = reason
         if self._state is State.HANDSHAKE:
-            self._sendable = False
-            if not self._outgoing:
-                self._gone(self._reason, reset=True)
-            # Else `_on_handshake` closes: what was sent is owed to the peer, and the
+            # `_on_handshake` goes on with it, so that the peer sees an end and no reset; the
             # handshake has its own limit.
+            self._sendable = False
             return
         if self._saw_end and self._outgoing is None and self._tls is None:
             # Both sides have ended and nothing is owed: the way nearly every connection goes.
@@ -427,9 +431,13 @@ class Stream(Endpoint):
         Args:
             reason: the close reason, unless the peer has misbehaved before.
         """
+        self._gone(self._first_cause(reason), reset=True)
+
+    def _first_cause(self, reason: CloseReason) -> CloseReason:
+        """The peer's offence, if there was one before: what follows from it is no new cause."""
         if self._reason is not None and not self._reason.in_good_order:
-            reason = self._reason
-        self._gone(reason, reset=True)
+            return self._reason
+        return reason
 
     async def wait_closed(self) -> None:
         """Wait until the connection is over and its descriptor is gone. Does not close it."""
@@ -526,13 +534,13 @@ class Stream(Endpoint):
                 # The peer may be gone already; then there is nobody to say it to.
                 with contextlib.suppress(OSError):
                     self._tls.say_goodbye()
-            self._gone(reason)
+            self._gone(self._first_cause(reason))
         elif reason is CloseReason.CLOSE_TIMEOUT and self._reason and not self._kernel_owes():
             # The peer has it all and does not end its own side: nothing is lost.
             self._gone(self._reason)
         else:
             # A FIN would leave bytes in the kernel for minutes if the peer does not read.
-            self._gone(reason, reset=True)
+            self.abort(reason)
         return None
 
     def _kernel_owes(self) -> bool:

@@ -6,6 +6,7 @@ handshake and for `owed`: encrypted bytes that the kernel has not taken yet.
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 
@@ -77,7 +78,7 @@ class TlsSocket:
                     self._incoming.write(data)
                     continue
                 raise ConnectionResetError(
-                    "the peer ended its stream during the TLS handshake"
+                    errno.ECONNRESET, "the peer ended its stream during the TLS handshake"
                 ) from None
             except ssl.SSLError:
                 self.flush()
