@@ -131,14 +131,7 @@ def _open(
     limits: Limits,
     deadline: Deadline,
 ) -> Connection:
-    name = server_name or address.host or None
-    if tls is not None and tls.check_hostname and name is None:
-        # Left to the ssl module, any name in a trusted certificate would do.
-        raise SettingError(
-            "{address} has no host to compare with the server's certificate",
-            hint="give server_name, the name in the certificate",
-            address=str(address),
-        )
+    name = None if tls is None else _name_to_prove(tls, server_name, address)
     connected, peer = dial(address, deadline)
     channel = Channel(connected)
     try:
@@ -152,6 +145,26 @@ def _open(
     except BaseException:
         channel.close(reset=True)
         raise
+
+
+def _name_to_prove(
+    context: ssl.SSLContext, server_name: str | None, address: Address
+) -> str | None:
+    """What the server must be called; `None` where the context does not care."""
+    if context.protocol is ssl.PROTOCOL_TLS_SERVER:
+        raise SettingError(
+            "a client needs a client-side TLS context",
+            hint="make it with ssl.create_default_context()",
+        )
+    name = server_name or address.host or None
+    if name is None and context.check_hostname:
+        # Left to the ssl module, any name in a trusted certificate would do.
+        raise SettingError(
+            "{address} has no host to compare with the server's certificate",
+            hint="give server_name, the name in the certificate",
+            address=str(address),
+        )
+    return name
 
 
 def _secure(

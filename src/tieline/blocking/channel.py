@@ -52,9 +52,10 @@ class Channel:
         self._tls: TlsSocket | None = None
         self._early = b""
         self._closed = False
-        # How many threads wait for the descriptor now: it must not be closed under them, since
-        # the next socket to be opened would get its number.
-        self._readers = self._writers = 0
+        # Who waits for the descriptor now: it must not be closed under them, since the next
+        # socket to be opened would get its number.
+        self._readers: set[object] = set()
+        self._writers: set[object] = set()
 
     def secure(self, context: ssl.SSLContext, server_name: str | None, deadline: Deadline) -> bool:
         """Agree on TLS. False when the deadline passed before that.
@@ -144,15 +145,13 @@ class Channel:
 
     def _wait(self, events: int, deadline: Deadline) -> bool:
         """Wait for the socket, or for its end. False when the deadline passed before."""
-        reads = bool(events & select.POLLIN)
-        counted = False
+        waiters = self._readers if events & select.POLLIN else self._writers
+        this = object()
         try:
             with self.lock:
                 if self._closed:
                     return True  # whoever asked finds out by its next use of the socket
-                self._readers += reads
-                self._writers += not reads
-                counted = True
+                waiters.add(this)
             poller = select.poll()
             poller.register(self._plain, events)
             while not poller.poll(deadline.milliseconds):
@@ -160,15 +159,11 @@ class Channel:
                     return False
             return True
         finally:
-            if counted:
-                self._stop_waiting(reads)
-
-    def _stop_waiting(self, reads: bool) -> None:
-        with self.lock:
-            self._readers -= reads
-            self._writers -= not reads
-            if self._closed and not (self._readers or self._writers):
-                self._plain.close()
+            # First, and in one call: another interrupt could come before a second.
+            waiters.discard(this)
+            with self.lock:
+                if self._closed and not (self._readers or self._writers):
+                    self._plain.close()
 
     # ---- The end
 
