@@ -1,0 +1,158 @@
+"""`tieline serve`: listen, show what arrives, and answer it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import click
+
+from ..address import Address, parse_address, parse_port
+from ..errors import UsageError
+from ..limits import Limits
+from ..run import serve_until_signal
+from ..server import Server
+from ..server import serve as make_server
+from .app import Command, Shared
+from .exits import Exit
+from .forms import form_of, form_settings
+from .handlers import load_handler
+from .log import Log
+from .parameters import (
+    DURATION,
+    Setting,
+    Written,
+    charset_of,
+    limit_settings,
+    settings,
+    text_settings,
+)
+from .payload import Outgoing
+from .payload_framing import PayloadFraming
+from .running import exit_of_signal, raise_descriptor_limit, run_loop
+from .service import HandlerReports, Service
+from .tls_settings import server_context
+from .translation import N_
+from .translation import gettext as _
+from .written import parse_escapes
+
+__all__ = ["command"]
+
+_BRIEF_LIMITS = ("idle", "per_client")
+
+_WHERE_AND_WHAT = (
+    Setting(
+        ["-p", "--port"], type=Written("PORT", parse_port), brief=True,
+        help=N_("listen on this port (0: any that is free)"),
+    ),
+    Setting(
+        ["--host"], default="", metavar="HOST", brief=True,
+        help=N_("on this address only (default: on all)"),
+    ),
+    Setting(
+        ["-l", "--listen"], multiple=True, type=Written("ADDRESS", parse_address), brief=True,
+        help=N_("HOST:PORT, [IPv6]:PORT, unix:PATH; may be repeated"),
+    ),
+    Setting(
+        ["--reply"], type=Written("TEXT", parse_escapes), brief=True,
+        help=N_("answer every message with this (\\n, \\x41: escapes)"),
+    ),
+    Setting(["--echo"], is_flag=True, brief=True, help=N_("answer with what came")),
+    Setting(
+        ["--handler"], metavar="NAME", brief=True,
+        help=N_("answer by a function of yours: module:function"),
+    ),
+    Setting(["--once"], is_flag=True, brief=True, help=N_("serve one connection, then end")),
+)  # fmt: skip
+
+_OTHERS = (
+    Setting(["--tls-cert"], metavar="FILE", help=N_("speak TLS with this certificate chain (PEM)")),
+    Setting(["--tls-key"], metavar="FILE", help=N_("its key, if it is not in the same file")),
+    Setting(
+        ["--tls-ca"], metavar="FILE",
+        help=N_("clients must show a certificate signed by one of these (PEM)"),
+    ),
+    Setting(
+        ["--drain"], type=DURATION, default="10s",
+        help=N_("after the first signal, connections have this long to finish"),
+    ),
+    Setting(
+        ["--loop"], type=click.Choice(["asyncio", "uvloop"]), default="asyncio",
+        help=N_("the event loop"),
+    ),
+)  # fmt: skip
+
+
+@click.command(
+    cls=Command,
+    help=N_("Listen for connections, show what arrives and answer it."),
+    examples=(
+        'tieline serve --port 7788 --encoding gbk --reply "thank you !"',
+        "tieline serve --listen 127.0.0.1:7788 --framing line --echo",
+        "tieline serve --port 7788 --handler app:talk --idle 5m --per-client 20",
+    ),
+)
+@settings(
+    *_WHERE_AND_WHAT, *text_settings(), *form_settings(),
+    *limit_settings(_BRIEF_LIMITS, without=("max_message",)), *_OTHERS,
+)  # fmt: skip
+@click.pass_obj
+def command(shared: Shared, /, **given: Any) -> int:
+    """Serve until a signal comes, or until the one connection of `--once` has ended."""
+    addresses = _addresses(given["port"], given["host"], given["listen"])
+    if sum((given["reply"] is not None, given["echo"], given["handler"] is not None)) > 1:
+        raise UsageError("--reply, --echo and --handler exclude each other")
+    log = shared.log(form_of(hex=given["hex"], json=given["json"], raw=given["raw"]))
+    service = Service(log, once=given["once"])
+    server = _server(service, addresses, given)
+    service.server = server
+    logger = logging.getLogger("tieline")
+    logger.addHandler(HandlerReports(log, verbose=shared.verbose))
+    logger.propagate = False
+    _raise_descriptor_limit(server.limits, log)
+    return run_loop(lambda: _serve(service, server, given["drain"]), given["loop"])
+
+
+def _addresses(port: int | None, host: str, listen: tuple[Address, ...]) -> list[Address]:
+    addresses = list(listen)
+    if port is not None:
+        addresses.insert(0, Address(host.removeprefix("[").removesuffix("]"), port))
+    elif host:
+        raise UsageError("--host needs --port")
+    if not addresses:
+        raise UsageError("say where to listen", hint="for example --port 7788")
+    return addresses
+
+
+def _server(service: Service, addresses: list[Address], given: dict[str, Any]) -> Server:
+    names = Limits.__dataclass_fields__
+    limits = Limits(**{name: given[name] for name in names})
+    charset = charset_of(given["encoding"], given["errors"])
+    framing = PayloadFraming(given["framing"], charset, given["errors"])
+    if given["reply"] is not None:
+        # A reply that cannot be written is said now, not to the first client.
+        framing.codec(limits.max_message).pack(Outgoing(*given["reply"]))
+    own = None if given["handler"] is None else load_handler(given["handler"])
+    return make_server(
+        service.handler(reply=given["reply"], echo=given["echo"], own=own),
+        *addresses,
+        framing=framing,
+        limits=limits,
+        tls=server_context(given["tls_cert"], given["tls_key"], given["tls_ca"]),
+        on_open=service.on_open,
+        on_close=service.on_close,
+    )
+
+
+def _raise_descriptor_limit(limits: Limits, log: Log) -> None:
+    allowed = raise_descriptor_limit()
+    if limits.total is not None and 0 < allowed < limits.total:
+        text = _("this machine allows {allowed} open files, fewer than the {total} of --total")
+        log.notice(text.format(allowed=allowed, total=limits.total))
+
+
+async def _serve(service: Service, server: Server, drain: float) -> int:
+    number = await serve_until_signal(
+        server, drain, lambda server: service.on_ready(server, drain), service.on_signal
+    )
+    return Exit.DONE if number is None else exit_of_signal(number)

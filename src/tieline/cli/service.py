@@ -1,0 +1,171 @@
+"""What `tieline serve` does with connections, and what it shows of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from ..address import Address
+from ..connection import Connection
+from ..reasons import CloseReason
+from ..server import Server
+from .handlers import is_conversation
+from .log import Log
+from .payload import Payload
+from .translation import gettext as _
+from .translation import ngettext
+from .units import format_duration
+from .visible import visible
+from .watched import WatchedConnection, send_shown
+from .written import Parts
+
+__all__ = ["HandlerReports", "Service", "how_to_talk"]
+
+
+class Service:
+    """Shows what happens on a server's connections, and answers as it was asked to.
+
+    Args:
+        log: where it shows it.
+        once: serve one connection, and let nobody else in.
+    """
+
+    def __init__(self, log: Log, *, once: bool) -> None:
+        self._log = log
+        self._once = once
+        self._served: Connection | None = None
+        self._watched: dict[int, WatchedConnection] = {}
+        self._closing: asyncio.Task[None] | None = None
+        self.server: Server | None = None
+
+    def handler(self, *, reply: Parts | None, echo: bool, own: Any) -> Callable[..., Any]:
+        """The handler for the library: one of these, or one that only shows."""
+        log = self._log
+
+        def show(connection: Connection, payload: Payload) -> None:
+            log.message(connection.id, connection.peer, "in", payload)
+            if echo:
+                send_shown(connection, log, payload.data)
+            elif reply is not None:
+                send_shown(connection, log, *reply)
+
+        def respond(connection: Connection, payload: Payload) -> None:
+            watched = self._watched[connection.id]
+            answer = own(watched, watched.show(payload))
+            if answer is not None:
+                watched.send(answer)
+
+        async def converse(connection: Connection) -> None:
+            await own(self._watched[connection.id])
+
+        if own is None:
+            return show
+        return converse if is_conversation(own) else respond
+
+    # ---- What the library calls
+
+    def on_open(self, connection: Connection) -> None:
+        """A connection is there."""
+        if self._once and self._served is not None:
+            # It came in the same moment as the one that is served.
+            connection.abort()
+            return
+        self._served = connection
+        self._watched[connection.id] = WatchedConnection(connection, self._log)
+        self._log.opened(connection.id, connection.peer, connection.local)
+        if self._once and self.server is not None:
+            self.server.close_listeners()
+
+    def on_close(self, connection: Connection, reason: CloseReason) -> None:
+        """A connection has ended."""
+        if self._watched.pop(connection.id, None) is not None:
+            self._log.closed(
+                connection.id, connection.peer, reason.value,
+                connection.bytes_sent, connection.bytes_received,
+            )  # fmt: skip
+
+    def on_ready(self, server: Server, drain: float) -> None:
+        """It listens."""
+        self._drain = drain
+        addresses = [str(address) for address in server.addresses]
+        self._log.event("listening", addresses=addresses)
+        self._log.notice(_("listening on {addresses}").format(addresses=", ".join(addresses)))
+        for line in how_to_talk(server.addresses[0]):
+            self._log.notice("  " + line)
+        # Nobody watches any more once stdout's reader has gone.
+        self._log.on_broken_pipe = self._close
+
+    def _close(self) -> None:
+        assert self.server is not None
+        self._closing = asyncio.ensure_future(self.server.close())
+
+    def on_signal(self, number: signal.Signals, first: bool) -> None:
+        """SIGINT or SIGTERM has come."""
+        if not first:
+            self._log.notice(_("{signal}: leaving now").format(signal=number.name))
+            return
+        assert self.server is not None
+        count = len(self.server)
+        self._log.event("draining", signal=number.name, connections=count)
+        if not count:
+            self._log.notice(_("{signal}: stopping").format(signal=number.name))
+            return
+        text = ngettext(
+            "{signal}: no newcomers; {count} connection has {time} to finish (again: leave now)",
+            "{signal}: no newcomers; {count} connections have {time} to finish (again: leave now)",
+            count,
+        )
+        time = format_duration(self._drain)
+        self._log.notice(text.format(signal=number.name, count=count, time=time))
+
+
+def how_to_talk(address: Address) -> list[str]:
+    """Three lines on how to talk to a server."""
+    if address.is_unix:
+        path = str(address).removeprefix("unix:")
+        commands = [f"tieline connect unix:{path}", f"ncat -U {path}", f"socat - UNIX:{path}"]
+    else:
+        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(
+            address.host, address.host
+        )
+        dialled = str(Address(host, address.port))
+        commands = [
+            f"tieline connect {dialled}", f"ncat {host} {address.port}",
+            f"telnet {host} {address.port}",
+        ]  # fmt: skip
+    first, *others = commands
+    return [
+        _("talk to it with: {command}").format(command=first),
+        *(_("or: {command}").format(command=other) for other in others),
+    ]
+
+
+class HandlerReports(logging.Handler):
+    """Says in a sentence what the library logs: that a handler failed, and where.
+
+    Args:
+        log: where it is said.
+        verbose: whether the whole traceback follows.
+    """
+
+    def __init__(self, log: Log, *, verbose: bool) -> None:
+        super().__init__(logging.WARNING)
+        self._shown = log
+        self._verbose = verbose
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = _(str(record.msg)) % (record.args or ())
+        error = record.exc_info[1] if record.exc_info else None
+        if error is None:
+            self._shown.complain(visible(text))
+            return
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        self._shown.complain(
+            visible(f"{text}: {type(error).__name__}: {error} ({where.filename}:{where.lineno})")
+        )
+        if self._verbose:
+            self._shown.complain("".join(traceback.format_exception(error)).rstrip())

@@ -1,0 +1,32 @@
+"""What the tests of the command share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import catalogue
+import pytest
+from command_process import Tieline
+
+catalogue.compile_catalogue()
+
+
+@pytest.fixture
+def tieline(tmp_path: Path) -> Iterator[Tieline]:
+    """The command."""
+    made = Tieline(tmp_path)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def english(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Messages made in this process are English, whatever the machine speaks."""
+    monkeypatch.setenv("LANGUAGE", "en")
+    from tieline.cli.translation import use_language
+
+    use_language("en")
+    yield use_language
+    use_language("en")
