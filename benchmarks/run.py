@@ -1,0 +1,75 @@
+"""Measure tieline against its peers. See README.md.
+
+python benchmarks/run.py [--quick] [--only E1,E3] [--peers tieline,c_epoll]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from suite import report
+from suite.build import HERE, PYTHON, BuildError, build_all, python_environment
+from suite.cases import E1, E2, E3, FULL, QUICK, Plan, batched_lines, ping_pong, short_connections
+from suite.machine import GENERATOR_CORE, describe, raise_descriptor_limit
+from suite.measure import NOT_RUN, Results, Row, say
+from suite.peers import Peer, choose
+from suite.quiet_cases import E4, E5, idle_limits, idle_memory
+from suite.targets import verdicts
+
+EXPERIMENTS: dict[str, Callable[[Plan, Sequence[Peer]], list[Row]]] = {
+    E1: ping_pong,
+    E2: batched_lines,
+    E3: short_connections,
+    E4: idle_memory,
+    E5: idle_limits,
+}
+
+
+def parse_arguments() -> tuple[Plan, list[str], list[Peer]]:
+    """The plan, the experiments and the peers that the command line asks for."""
+    parser = argparse.ArgumentParser(description="Measure tieline against its peers.")
+    parser.add_argument("--quick", action="store_true", help="a first look, under three minutes")
+    parser.add_argument("--only", default=",".join(EXPERIMENTS), metavar="E1,E3")
+    parser.add_argument("--peers", metavar="NAME,...", help="a name or how names begin")
+    arguments = parser.parse_args()
+    experiments = arguments.only.split(",")
+    if unknown := [name for name in experiments if name not in EXPERIMENTS]:
+        parser.error(f"no experiment {unknown[0]!r}; there are {', '.join(EXPERIMENTS)}")
+    try:
+        peers = choose(arguments.peers)
+    except ValueError as error:
+        parser.error(str(error))
+    return (QUICK if arguments.quick else FULL), experiments, peers
+
+
+def main() -> int:
+    """Run what was asked for and write the report; 1 if a server or generator failed."""
+    plan, experiments, peers = parse_arguments()
+    begin = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children are reaped
+    raise_descriptor_limit()
+    try:
+        build_all()
+    except BuildError as error:
+        say(str(error))
+        return 2
+    os.sched_setaffinity(0, {GENERATOR_CORE})
+    facts = describe(PYTHON, python_environment())
+    results = Results()
+    for name in experiments:
+        results.add(EXPERIMENTS[name](plan, peers))
+        say(f"{name} is done after {time.monotonic() - begin:.0f} s")
+    facts["minutes taken"] = f"{(time.monotonic() - begin) / 60:.1f}"
+    path = report.write(HERE / "results", facts, plan, results, verdicts(results, plan))
+    failed = [row for row in results.rows if row.error and not row.error.startswith(NOT_RUN)]
+    say(f"{path}: {len(results.rows)} rows, {len(failed)} failed, {facts['minutes taken']} minutes")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

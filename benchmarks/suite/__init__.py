@@ -1,0 +1,1 @@
+"""The benchmark suite: machine, peers, processes, measuring, experiments, targets, report."""

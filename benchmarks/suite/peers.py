@@ -1,0 +1,124 @@
+"""The catalogue of servers: which there are, how each is started, and which can run here."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+
+from .build import BUILD, PEERS, PYTHON, python_environment
+
+IDLE = "60"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A server under measurement. `command` lacks only the port, which comes last."""
+
+    name: str
+    title: str
+    command: tuple[str, ...]
+
+    def why_not(self) -> str:
+        """Why it cannot run here; empty if it can."""
+        program = self.command[0]
+        if shutil.which(program) is None:
+            return f"{program.rpartition('/')[2]} is not there"
+        if self.name.startswith("tieline"):
+            return _why_tieline_cannot_run()
+        return ""
+
+    def with_options(self, *options: str) -> Peer:
+        """The same peer with more options."""
+        return Peer(self.name, self.title, (*self.command, *options))
+
+
+@cache
+def _why_tieline_cannot_run() -> str:
+    """Why the library under test cannot be imported; empty if it can."""
+    result = subprocess.run(
+        [str(PYTHON), "-c", "import tieline; tieline.serve, tieline.Line, tieline.Limits"],
+        env=python_environment(), capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    if result.returncode == 0:
+        return ""
+    return "tieline cannot be imported: " + result.stderr.strip().rpartition("\n")[2]
+
+
+def _python(script: str, *options: str) -> tuple[str, ...]:
+    return (str(PYTHON), str(PEERS / f"{script}.py"), *options)
+
+
+def _tieline(kind: str, loop: str, idle: str = IDLE) -> tuple[str, ...]:
+    return _python(
+        "tieline_server", "--kind", kind, "--loop", loop, "--idle", idle, "--per-client", "30000"
+    )
+
+
+def _streams(loop: str, timeout: str) -> tuple[str, ...]:
+    return _python("asyncio_streams", "--loop", loop, "--timeout", timeout, "--idle", IDLE)
+
+
+_ALL = (
+    Peer("c_epoll", "C, bare epoll echo", (str(BUILD / "c_epoll"),)),
+    Peer("c_lines", "C, line by line", (str(BUILD / "c_lines"),)),
+    Peer("tieline_responder", "tieline responder, asyncio", _tieline("responder", "asyncio")),
+    Peer("tieline_responder_uvloop", "tieline responder, uvloop", _tieline("responder", "uvloop")),
+    Peer(
+        "tieline_conversation", "tieline conversation, asyncio",
+        _tieline("conversation", "asyncio"),
+    ),
+    Peer(
+        "tieline_conversation_uvloop", "tieline conversation, uvloop",
+        _tieline("conversation", "uvloop"),
+    ),
+    Peer(
+        "asyncio_protocol", "asyncio Protocol, bare echo",
+        _python("asyncio_protocol", "--loop", "asyncio"),
+    ),
+    Peer(
+        "uvloop_protocol", "uvloop Protocol, bare echo",
+        _python("asyncio_protocol", "--loop", "uvloop"),
+    ),
+    Peer("asyncio_streams", "asyncio streams, no timeout", _streams("asyncio", "none")),
+    Peer("asyncio_streams_timeout", "asyncio streams, timeout", _streams("asyncio", "timeout")),
+    Peer("uvloop_streams", "uvloop streams, no timeout", _streams("uvloop", "none")),
+    Peer("uvloop_streams_timeout", "uvloop streams, timeout", _streams("uvloop", "timeout")),
+    Peer("gevent", "gevent, file lines", _python("gevent_lines")),
+    Peer("twisted", "Twisted LineReceiver", _python("twisted_lines")),
+    Peer("trio", "trio, split lines", _python("trio_lines")),
+    Peer("go", "Go, bufio lines", (str(BUILD / "go_lines"),)),
+    Peer("node", "Node, split lines", ("node", str(PEERS / "node_lines.js"))),
+)  # fmt: skip
+
+PEERS_BY_NAME = {peer.name: peer for peer in _ALL}
+
+#: Peers without a target of their own: fewer cases in quick mode.
+FURTHER = frozenset({"gevent", "twisted", "trio", "go", "node"})
+
+
+def without_idle_limit(name: str) -> Peer:
+    """A tieline peer with its idle limit off, for comparison with the same peer with it on."""
+    kind = "responder" if "responder" in name else "conversation"
+    loop = "uvloop" if name.endswith("uvloop") else "asyncio"
+    title = PEERS_BY_NAME[name].title + ", idle limit off"
+    return Peer(f"{name}_no_idle", title, _tieline(kind, loop, idle="none"))
+
+
+def choose(names: str | None) -> list[Peer]:
+    """The peers named, comma-separated; a name that is no peer's stands for all that it begins.
+
+    Raises:
+        ValueError: a name stands for no peer.
+    """
+    if names is None:
+        return list(_ALL)
+    chosen: dict[str, Peer] = {}
+    for name in names.split(","):
+        found = [peer for peer in _ALL if peer.name == name]
+        found = found or [peer for peer in _ALL if peer.name.startswith(name)]
+        if not name or not found:
+            raise ValueError(f"no peer {name!r}; there are {', '.join(PEERS_BY_NAME)}")
+        chosen.update((peer.name, peer) for peer in found)
+    return list(chosen.values())

@@ -1,0 +1,168 @@
+"""The report of a run, for programs (JSON) and for people (Markdown)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from .cases import E1, E2, E3, Plan
+from .measure import Results, Row, Spread
+from .quiet_cases import E4, E5
+from .targets import Verdict
+
+TITLES = {
+    E1: "E1: one 64-byte line and its answer, in turn",
+    E2: "E2: several 64-byte lines a write, each answered (100 connections; per line)",
+    E3: "E3: connect, one exchange, close (64 at once; per connection)",
+    E4: "E4: memory of idle connections, after one exchange each",
+    E5: "E5: idle limits",
+}
+BASES = ("c_epoll", "c_lines", "uvloop_protocol", "uvloop_streams", "asyncio_streams")
+
+Column = tuple[str, Callable[[Row], str]]
+
+
+def write(
+    folder: Path, facts: dict[str, str], plan: Plan, results: Results, judged: Sequence[Verdict]
+) -> Path:
+    """Write latest.json and latest.md; gives the path of the latter."""
+    folder.mkdir(exist_ok=True)
+    document = {
+        "facts": facts,
+        "plan": asdict(plan),
+        "targets": [
+            {
+                "target": verdict.target.text, "loop": verdict.loop, "found": verdict.found,
+                "bound": verdict.target.bound, "at_least": verdict.target.at_least,
+                "verdict": verdict.word,
+            }
+            for verdict in judged
+        ],
+        "rows": [_row_document(row) for row in results.rows],
+    }  # fmt: skip
+    (folder / "latest.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    path = folder / "latest.md"
+    path.write_text("\n".join(_markdown(facts, plan, results, judged)), encoding="utf-8")
+    return path
+
+
+def _row_document(row: Row) -> dict[str, object]:
+    metrics = {
+        name: {"median": spread.median, "values": spread.values}
+        for name, spread in row.metrics.items()
+    }
+    document: dict[str, object] = {
+        "experiment": row.experiment, "case": row.case, "peer": row.peer, "metrics": metrics,
+    }  # fmt: skip
+    return {**document, "error": row.error} if row.error else document
+
+
+def _markdown(
+    facts: dict[str, str], plan: Plan, results: Results, judged: Sequence[Verdict]
+) -> Iterator[str]:
+    yield "# Benchmark results\n"
+    mode = "quick: windows too short for more than a first look" if plan.quick else "full"
+    yield f"Mode: {mode}. {plan.rounds} rounds of {plan.seconds:g} s, after one that is dropped."
+    yield "Medians (least–most). CPU is the server's, user and kernel.\n"
+    yield from _table(["what", "which"], ([name, value] for name, value in facts.items()))
+    yield "\n## Targets\n"
+    yield from _table(["target", "bound", "on asyncio", "", "on uvloop", ""], _target_cells(judged))
+    for experiment, title in TITLES.items():
+        rows = [row for row in results.rows if row.experiment == experiment]
+        if not rows:
+            continue
+        yield f"\n## {title}\n"
+        for case in dict.fromkeys(row.case for row in rows):
+            yield f"\n### {case}\n"
+            yield from _case_table(results, [row for row in rows if row.case == case])
+    yield ""
+
+
+def _table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield "| " + " | ".join(heads) + " |"
+    yield "|" + " --- |" * len(heads)
+    for line in lines:
+        yield "| " + " | ".join(line) + " |"
+
+
+def _target_cells(judged: Sequence[Verdict]) -> Iterator[list[str]]:
+    by_target: dict[str, list[Verdict]] = {}
+    for verdict in judged:
+        by_target.setdefault(verdict.target.text, []).append(verdict)
+    for text, verdicts in by_target.items():
+        target = verdicts[0].target
+        cells = [text, f"{'≥' if target.at_least else '≤'} {target.bound:g}{target.unit}"]
+        for verdict in verdicts:
+            found = "–" if verdict.found is None else f"{verdict.found:.3g}{target.unit}"
+            cells += [found, f"**{verdict.word}**" if verdict.word == "missed" else verdict.word]
+        yield cells
+
+
+def _case_table(results: Results, rows: Sequence[Row]) -> Iterator[str]:
+    columns = _columns(results, rows)
+    yield from _table(
+        ["server", *(head for head, _ in columns)],
+        (
+            [row.title, f"**{row.error}**".replace("|", "/"), *[""] * (len(columns) - 1)]
+            if row.error
+            else [row.title, *(cell(row) for _, cell in columns)]
+            for row in rows
+        ),
+    )
+
+
+def _columns(results: Results, rows: Sequence[Row]) -> list[Column]:
+    metrics = next((row.metrics for row in rows if row.metrics), {})
+    columns: list[Column] = []
+    if "cpu_us" in metrics:
+        columns.append(("CPU µs", _spread_of("cpu_us", _decimal)))
+        measured = {row.peer for row in rows if not row.error}
+        columns += [(f"× {base}", _times(results, base)) for base in BASES if base in measured]
+    for name, (head, style) in _HEADS.items():
+        if name in metrics:
+            columns.append((head, _spread_of(name, style)))
+    return columns
+
+
+def _times(results: Results, base: str) -> Callable[[Row], str]:
+    def cell(row: Row) -> str:
+        ratio = results.ratio("cpu_us", row.experiment, row.case, row.peer, base)
+        return "–" if ratio is None else f"{ratio:.2f}"
+
+    return cell
+
+
+def _spread_of(name: str, style: Callable[[float], str]) -> Callable[[Row], str]:
+    def cell(row: Row) -> str:
+        spread: Spread = row.metrics[name]
+        low, high = style(min(spread.values)), style(max(spread.values))
+        return style(spread.median) + (f" ({low}–{high})" if low != high else "")
+
+    return cell
+
+
+def _decimal(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _whole(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+_HEADS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "per_second": ("per second", _whole),
+    "per_cpu_second": ("per CPU-second", _whole),
+    "busy_percent": ("busy %", _whole),
+    "p50_us": ("p50 µs", _whole),
+    "p99_us": ("p99 µs", _whole),
+    "listen_drops": ("backlog drops", _whole),
+    "private_bytes": ("private bytes a connection", _whole),
+    "kernel_bytes": ("kernel bytes, both ends", _whole),
+    "cpu_ms_per_second": ("CPU ms a second", _decimal),
+    "longest_stall_ms": ("longest stall of the loop, ms", _decimal),
+    "earliest_late_ms": ("first closed after the limit by, ms", _whole),
+    "middle_late_ms": ("middle, ms", _whole),
+    "latest_late_ms": ("last, ms", _whole),
+}
