@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import catalogue
 import pytest
-from command_process import Tieline
+
+from cli import catalogue
+from cli.command_process import Tieline
 
 catalogue.compile_catalogue()
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pexpect
 import pytest
-from command_process import Tieline
-from scripted_peer import reset, scripted_peer, wait_for_end
+
+from cli.command_process import Tieline
+from cli.scripted_peer import reset, scripted_peer, wait_for_end
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\r")
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import trustme
-from command_process import SOURCE, Running, Tieline
-from scripted_peer import reset, scripted_peer, wait_for_end
+
+from cli.command_process import SOURCE, Running, Tieline
+from cli.scripted_peer import reset, scripted_peer, wait_for_end
 
 
 def one_sentence(running: Running) -> str:

@@ -8,10 +8,10 @@ import string
 from collections.abc import Callable
 from typing import Any
 
-import catalogue
 import pytest
-from command_process import Tieline
 
+from cli import catalogue
+from cli.command_process import Tieline
 from tieline import DeadlineError
 from tieline.cli import translation
 from tieline.cli.visible import width

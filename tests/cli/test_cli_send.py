@@ -8,8 +8,9 @@ import threading
 
 import pytest
 import trustme
-from command_process import Tieline
-from scripted_peer import scripted_peer, wait_for_end
+
+from cli.command_process import Tieline
+from cli.scripted_peer import scripted_peer, wait_for_end
 
 
 class Received:

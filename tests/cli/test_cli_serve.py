@@ -10,7 +10,8 @@ import struct
 from pathlib import Path
 
 import pytest
-from command_process import Running, Tieline
+
+from cli.command_process import Running, Tieline
 
 TIME = r"\d\d:\d\d:\d\d\.\d{3}"
 
