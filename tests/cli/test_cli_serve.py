@@ -281,3 +281,14 @@ def test_uvloop(tieline: Tieline) -> None:
         assert client.recv(1) == b"x"
     server.send_signal(signal.SIGTERM)
     assert server.wait() == 143
+
+
+def test_who_is_refused_is_said_with_the_reason(tieline: Tieline) -> None:
+    server = tieline.serve("--per-client", "1", "--reply", "hi")
+    with connected(server) as first, connected(server) as second:
+        first.sendall(b"hello")
+        assert first.recv(100) == b"hi"
+        with pytest.raises(ConnectionResetError):
+            second.recv(100)
+        name = f"127.0.0.1:{second.getsockname()[1]}"
+        assert server.error_line("refused") == f"refused {name}: client_limit"

@@ -141,6 +141,7 @@ def _server(service: Service, addresses: list[Address], given: dict[str, Any]) -
         tls=server_context(given["tls_cert"], given["tls_key"], given["tls_ca"]),
         on_open=service.on_open,
         on_close=service.on_close,
+        on_refuse=service.on_refuse,
     )
 
 

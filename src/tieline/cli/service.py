@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -40,6 +41,9 @@ class Service:
         self._served: Connection | None = None
         self._watched: dict[int, WatchedConnection] = {}
         self._closing: asyncio.Task[None] | None = None
+        # When the next refusal may be shown, and how many were not since the last one.
+        self._refusals_from = 0.0
+        self._refusals_unshown = 0
         self.server: Server | None = None
 
     def handler(self, *, reply: Parts | None, echo: bool, own: Any) -> Callable[..., Any]:
@@ -88,6 +92,21 @@ class Service:
                 connection.bytes_sent, connection.bytes_received,
             )  # fmt: skip
 
+    def on_refuse(self, peer: Address, reason: CloseReason) -> None:
+        """A client was told no at the door. Shown once a second at most, with how many more."""
+        now = time.monotonic()
+        if now < self._refusals_from:
+            self._refusals_unshown += 1
+            return
+        unshown, self._refusals_unshown = self._refusals_unshown, 0
+        self._refusals_from = now + 1.0
+        self._log.event("refused", peer=str(peer), reason=reason.value, unshown=unshown)
+        text = _("refused {peer}: {reason}").format(peer=visible(str(peer)), reason=reason.value)
+        if unshown:
+            more = ngettext("and {count} more", "and {count} more", unshown)
+            text += " (" + more.format(count=unshown) + ")"
+        self._log.notice(text)
+
     def on_ready(self, server: Server, drain: float) -> None:
         """It listens."""
         self._drain = drain
@@ -119,8 +138,8 @@ class Service:
             "{signal}: no newcomers; {count} connections have {time} to finish (again: leave now)",
             count,
         )
-        time = format_duration(self._drain)
-        self._log.notice(text.format(signal=number.name, count=count, time=time))
+        allowed = format_duration(self._drain)
+        self._log.notice(text.format(signal=number.name, count=count, time=allowed))
 
 
 def how_to_talk(address: Address) -> list[str]:
