@@ -17,7 +17,7 @@ from .framing import Codec, Framing, Raw
 from .limits import Limits
 from .reactor import Reactor
 from .resolve import open_connection
-from .tls import TlsSocket
+from .tls import TlsSocket, name_to_prove
 
 __all__ = ["CLIENT_LIMITS", "Connecting", "ask", "connect"]
 
@@ -205,28 +205,6 @@ async def ask(
     finally:
         connection.abort()
     return reply
-
-
-def name_to_prove(tls: ssl.SSLContext, server_name: str | None, address: Address) -> str | None:
-    """The name that the server's certificate must have.
-
-    Raises:
-        SettingError: the context is a server's, or wants a name where there is none.
-    """
-    if tls.protocol is ssl.PROTOCOL_TLS_SERVER:
-        raise SettingError(
-            "a client needs a client-side TLS context",
-            hint="make it with ssl.create_default_context()",
-        )
-    name = server_name or address.host or None
-    if name is None and tls.check_hostname:
-        # Left to the ssl module, any name in a trusted certificate would do.
-        raise SettingError(
-            "{address} has no host to compare with the server's certificate",
-            hint="give server_name, the name in the certificate",
-            address=str(address),
-        )
-    return name
 
 
 @asynccontextmanager

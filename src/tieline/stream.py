@@ -474,7 +474,8 @@ class Stream(Endpoint):
             self._gone(self._reason)
             return
         translated = translate_os_error(error, "transfer", self.peer)
-        translated.__cause__ = error
+        # Without its traceback, whose frames hold this connection: a cycle otherwise.
+        translated.__cause__ = error.with_traceback(None)
         if self._input_error is None or self._input_error is END_OF_STREAM:
             self._input_error = translated
         if isinstance(translated, ConnectionClosedError):

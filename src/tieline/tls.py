@@ -10,7 +10,10 @@ import errno
 import socket
 import ssl
 
-__all__ = ["TlsSocket"]
+from .address import Address
+from .errors import SettingError
+
+__all__ = ["TlsSocket", "name_to_prove"]
 
 _READ_SIZE = 65_536
 
@@ -26,6 +29,9 @@ class TlsSocket:
         context: whose certificates and rules apply.
         server_side: whether this end answers the handshake.
         server_name: the name the server must prove to have (client side).
+
+    Raises:
+        SettingError: that cannot be the name of a server.
     """
 
     __slots__ = ("_incoming", "_object", "_outgoing", "_plain", "_unsent", "ended")
@@ -41,9 +47,18 @@ class TlsSocket:
         self._plain = plain
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._object = context.wrap_bio(
-            self._incoming, self._outgoing, server_side=server_side, server_hostname=server_name
-        )
+        try:
+            self._object = context.wrap_bio(
+                self._incoming, self._outgoing, server_side=server_side, server_hostname=server_name
+            )
+        except ValueError as error:
+            # An empty label, say: what cannot be a host's name cannot be compared with one.
+            raise SettingError(
+                "{server_name!r} cannot be the name of a TLS server: {detail}",
+                hint="give server_name, the name in the server's certificate",
+                server_name=server_name,
+                detail=str(error),
+            ) from error
         self._unsent = b""
         #: The peer has ended its stream; `recv` has nothing more to give than b"".
         self.ended = False
@@ -180,3 +195,25 @@ class TlsSocket:
 
     def close(self) -> None:
         self._plain.close()
+
+
+def name_to_prove(context: ssl.SSLContext, server_name: str | None, address: Address) -> str | None:
+    """The name that the server's certificate must have.
+
+    Raises:
+        SettingError: the context is a server's, or wants a name where there is none.
+    """
+    if context.protocol is ssl.PROTOCOL_TLS_SERVER:
+        raise SettingError(
+            "a client needs a client-side TLS context",
+            hint="make it with ssl.create_default_context()",
+        )
+    name = server_name or address.host or None
+    if name is None and context.check_hostname:
+        # Left to the ssl module, any name in a trusted certificate would do.
+        raise SettingError(
+            "{address} has no host to compare with the server's certificate",
+            hint="give server_name, the name in the certificate",
+            address=str(address),
+        )
+    return name

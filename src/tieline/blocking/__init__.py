@@ -15,10 +15,11 @@ from typing import Any
 from ..address import Address, parse_address
 from ..charset import Charset, message_codec
 from ..client import CLIENT_LIMITS
-from ..errors import ConnectionClosedError, SettingError, TlsError, translate_os_error
+from ..errors import ConnectionClosedError, TlsError, translate_os_error
 from ..framing import Codec, Framing, Raw
 from ..limits import Limits
 from ..reasons import CloseReason
+from ..tls import name_to_prove
 from .channel import Channel
 from .connection import Connection
 from .deadline import Deadline, check_timeout
@@ -131,7 +132,7 @@ def _open(
     limits: Limits,
     deadline: Deadline,
 ) -> Connection:
-    name = None if tls is None else _name_to_prove(tls, server_name, address)
+    name = None if tls is None else name_to_prove(tls, server_name, address)
     connected, peer = dial(address, deadline)
     channel = Channel(connected)
     try:
@@ -147,26 +148,6 @@ def _open(
         raise
 
 
-def _name_to_prove(
-    context: ssl.SSLContext, server_name: str | None, address: Address
-) -> str | None:
-    """What the server must be called; `None` where the context does not care."""
-    if context.protocol is ssl.PROTOCOL_TLS_SERVER:
-        raise SettingError(
-            "a client needs a client-side TLS context",
-            hint="make it with ssl.create_default_context()",
-        )
-    name = server_name or address.host or None
-    if name is None and context.check_hostname:
-        # Left to the ssl module, any name in a trusted certificate would do.
-        raise SettingError(
-            "{address} has no host to compare with the server's certificate",
-            hint="give server_name, the name in the certificate",
-            address=str(address),
-        )
-    return name
-
-
 def _secure(
     channel: Channel,
     peer: Address,
@@ -180,14 +161,6 @@ def _secure(
             return
     except OSError as error:
         raise translate_os_error(error, "transfer", peer) from error
-    except ValueError as error:
-        # An empty label, say: what cannot be a host's name cannot be compared with one.
-        raise SettingError(
-            "{server_name!r} cannot be the name of a TLS server: {detail}",
-            hint="give server_name, the name in the server's certificate",
-            server_name=server_name,
-            detail=str(error),
-        ) from error
     if not deadline.left:
         raise deadline.error()
     raise ConnectionClosedError(reason=CloseReason.HANDSHAKE_TIMEOUT)
