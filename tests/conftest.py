@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import trustme
 import uvloop
+
 from support.leaks import ErrorLog, open_descriptors, settle
 from support.transports import Place, Secrets
 
@@ -33,6 +34,7 @@ _LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "one_loop: a coroutine test that needs one loop only")
+    config.addinivalue_line("markers", "patience(seconds): how long a coroutine test may take")
     # The shell's soft limit is often 1,024, and some tests hold thousands of connections.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -61,11 +63,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     given = pyfuncitem.funcargs
     arguments = {name: given[name] for name in inspect.signature(pyfuncitem.obj).parameters}
-    make_loop = _LOOPS[pyfuncitem.callspec.params["loop_kind"]]
+    patient = pyfuncitem.get_closest_marker("patience")
+    patience: float = patient.args[0] if patient else _PATIENCE
+    make_loop = _LOOPS[str(pyfuncitem.callspec.params["loop_kind"])]
     unheard: list[dict[str, Any]] = []
 
     async def watched() -> str:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(patience):
             await pyfuncitem.obj(**arguments)
         return await settle()
 
@@ -127,6 +131,18 @@ def place(request: pytest.FixtureRequest, secrets: Secrets, tmp_path: Path) -> P
 def tcp_place(request: pytest.FixtureRequest, secrets: Secrets, tmp_path: Path) -> Place:
     """The same where only TCP makes sense, without the twin."""
     return Place.of(request.param, secrets, tmp_path)
+
+
+@pytest.fixture
+def tls_place(secrets: Secrets, tmp_path: Path) -> Place:
+    """TLS over IPv4: for what is about TLS."""
+    return Place.of("tls", secrets, tmp_path)
+
+
+@pytest.fixture
+def unix_place(secrets: Secrets, tmp_path: Path) -> Place:
+    """A Unix socket: for what is about those."""
+    return Place.of("unix", secrets, tmp_path)
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.leaks import ErrorLog
 
+from support.leaks import ErrorLog
 from tieline.deadlines import Deadlines
 
 NOBODY = 1_000_000

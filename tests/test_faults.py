@@ -8,18 +8,19 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
-from support.clock import Clock
+
+import tieline
+from support.clock import TICK, Clock
 from support.faults import AtMost, Faults
 from support.hooks import Watch, echo, eventually
 from support.leaks import ErrorLog
 from support.transports import Place
-
-import tieline
 from tieline import CloseReason, Limits, Line, Server, listener
 
 TRY_THE_NEXT = [
@@ -320,20 +321,18 @@ async def test_a_failed_write_of_what_was_owed(plain: Place, kind: str, failing:
     assert server.counters.handler_errors == 0
 
 
-async def test_a_failed_goodbye_ends_its_own_connection_only(tcp_place: Place) -> None:
+async def test_a_failed_goodbye_ends_its_own_connection_only(tls_place: Place) -> None:
     """The peer's reset is on its way when its connection times out: TLS cannot say goodbye."""
-    if not tcp_place.is_tls:
-        pytest.skip("about TLS")
     clock, faults, watch = Clock(), Faults(), Watch()
     limits = Limits(idle=60, first_byte=None)
-    server = tcp_place.serve(echo("responder"), limits=limits, **watch.hooks)
+    server = tls_place.serve(echo("responder"), limits=limits, **watch.hooks)
     server.make_socket = faults.make_socket
     async with server:
-        async with await tcp_place.peer(server), await tcp_place.peer(server):
+        async with await tls_place.peer(server), await tls_place.peer(server):
             for _ in range(2):
                 await (await watch.next_open()).wait_secured()
             faults.send.append(errno.ECONNRESET)
-            clock.advance(60 + Clock.TICK)
+            clock.advance(60 + TICK)
             assert {await watch.next_close(), await watch.next_close()} <= {
                 CloseReason.IDLE_TIMEOUT,
                 CloseReason.PEER_RESET,
@@ -365,11 +364,11 @@ async def test_a_failed_goodbye_when_closing_is_an_end_too(tcp_place: Place) -> 
 async def test_a_socket_that_cannot_be_made_is_a_bind_error(plain: Place, code: int) -> None:
     made: list[int] = []
 
-    def make_socket(family: int, kind: int) -> tieline.listener.socket.socket:
+    def make_socket(family: int, kind: int) -> socket.socket:
         made.append(family)
         if len(made) == 2:
             raise OSError(code, os.strerror(code))
-        return tieline.listener.socket.socket(family, kind)
+        return socket.socket(family, kind)
 
     server = tieline.serve(echo("responder"), "127.0.0.1:0", "127.0.0.1:0")
     server.make_socket = make_socket

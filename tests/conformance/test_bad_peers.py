@@ -7,11 +7,11 @@ import ssl
 from typing import Any
 
 import pytest
+
+import tieline
 from support.hooks import Watch, echo, eventually
 from support.peers import Peer
 from support.transports import Place
-
-import tieline
 from tieline import (
     CloseReason,
     Connection,
@@ -205,23 +205,19 @@ async def test_whoever_waits_is_told_that_the_slow_reader_is_gone(plain: Place) 
     assert [error.reason for error in told] == [CloseReason.SLOW_READER]
 
 
-async def test_noise_instead_of_tls_is_a_tls_error(tcp_place: Place, kind: str) -> None:
-    if not tcp_place.is_tls:
-        pytest.skip("about TLS")
+async def test_noise_instead_of_tls_is_a_tls_error(tls_place: Place, kind: str) -> None:
     watch = Watch()
-    async with tcp_place.serve(echo(kind), **watch.hooks) as server:
+    async with tls_place.serve(echo(kind), **watch.hooks) as server:
         async with await Peer.connect(server.addresses[0]) as peer:
             await peer.send(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n" * 20)
             assert await watch.next_close() is CloseReason.TLS_ERROR
     assert server.counters.handler_errors == 0
 
 
-async def test_noise_after_the_handshake_is_a_tls_error(tcp_place: Place, kind: str) -> None:
-    if not tcp_place.is_tls:
-        pytest.skip("about TLS")
+async def test_noise_after_the_handshake_is_a_tls_error(tls_place: Place, kind: str) -> None:
     watch = Watch()
-    async with tcp_place.serve(echo(kind), **watch.hooks) as server:
-        async with await tcp_place.peer(server) as peer:
+    async with tls_place.serve(echo(kind), **watch.hooks) as server:
+        async with await tls_place.peer(server) as peer:
             await peer.send(b"hello")
             assert await peer.receive(5) == b"hello"
             await peer.send_raw(b"\x17\x03\x03\x00\x20" + b"?" * 32)
@@ -229,18 +225,16 @@ async def test_noise_after_the_handshake_is_a_tls_error(tcp_place: Place, kind: 
     assert server.counters.handler_errors == 0
 
 
-async def test_a_certificate_that_nobody_trusts_is_said_so(tcp_place: Place) -> None:
-    if not tcp_place.is_tls:
-        pytest.skip("about TLS")
+async def test_a_certificate_that_nobody_trusts_is_said_so(tls_place: Place) -> None:
     watch = Watch()
-    async with tcp_place.serve(echo("responder"), **watch.hooks) as server:
+    async with tls_place.serve(echo("responder"), **watch.hooks) as server:
         with pytest.raises(tieline.TlsError, match="cannot be trusted") as caught:
             await tieline.ask(server.addresses[0], b"hello", tls=_suspicious())
         assert "authority" in caught.value.hint
         assert await watch.next_close() in (CloseReason.TLS_ERROR, CloseReason.PEER_RESET)
         with pytest.raises(tieline.TlsError, match="cannot be trusted"):
             await tieline.ask(
-                server.addresses[0], b"hello", tls=tcp_place.client_tls, server_name="elsewhere"
+                server.addresses[0], b"hello", tls=tls_place.client_tls, server_name="elsewhere"
             )
 
 
@@ -249,11 +243,9 @@ def _suspicious() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-async def test_a_peer_that_leaves_during_the_handshake_is_gone(tcp_place: Place) -> None:
-    if not tcp_place.is_tls:
-        pytest.skip("about TLS")
+async def test_a_peer_that_leaves_during_the_handshake_is_gone(tls_place: Place) -> None:
     watch = Watch()
-    async with tcp_place.serve(echo("conversation"), **watch.hooks) as server:
+    async with tls_place.serve(echo("conversation"), **watch.hooks) as server:
         async with await Peer.connect(server.addresses[0]) as peer:
             await watch.next_open()
             await peer.end()

@@ -7,12 +7,13 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from support.hooks import Watch, echo, eventually
-from support.peers import Peer
-from support.transports import Place
 
 import tieline
-from tieline import CloseReason, Limits, Line, Server
+from support.hooks import Watch, echo, eventually
+from support.leaks import ErrorLog
+from support.peers import Peer
+from support.transports import Place
+from tieline import Address, CloseReason, Limits, Line, Server
 
 
 async def _let_in(
@@ -57,6 +58,33 @@ async def test_other_machines_have_shares_of_their_own(tcp_place: Place, kind: s
             assert await tcp_place.is_turned_away(server, source=machine)
         assert set(server.admission.clients) == {"127.0.0.1", "127.0.0.2", "127.0.0.3"}
         assert server.counters.refused == {CloseReason.CLIENT_LIMIT: 3}
+
+
+async def test_a_refusal_is_told_to_the_application(place: Place, error_log: ErrorLog) -> None:
+    told: list[tuple[Address, CloseReason]] = []
+
+    def remember(peer: Address, reason: CloseReason) -> None:
+        told.append((peer, reason))
+        if len(told) == 2:
+            raise ValueError("a mistake in the application")
+
+    watch = Watch()
+    limits = Limits(per_client=1)
+    async with (
+        place.serve(echo("responder"), limits=limits, on_refuse=remember, **watch.hooks) as server,
+        AsyncExitStack() as stack,
+    ):
+        inside = await _let_in(stack, place, server, watch)
+        for _ in range(3):
+            assert await place.is_turned_away(server)
+        await inside.send(b"hello")
+        assert await inside.receive(5) == b"hello"
+    assert [reason for _, reason in told] == [CloseReason.CLIENT_LIMIT] * 3
+    if place.is_tcp:
+        host = server.addresses[0].host
+        assert {peer.host for peer, _ in told} == {host}
+        assert all(peer.port for peer, _ in told)
+    assert len(error_log.take()) == 1
 
 
 async def test_a_client_may_be_a_wider_prefix(plain: Place) -> None:

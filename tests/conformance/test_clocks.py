@@ -8,15 +8,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.clock import Clock
+
+from support.clock import TICK, Clock
 from support.hooks import Watch, echo, eventually
 from support.pairs import connected_pair
 from support.peers import Peer
 from support.transports import Place
-
 from tieline import CloseReason, Connection, Gap, Limits, Line, State
 
-TICK = Clock.TICK
+
+async def _received(connection: Connection, size: int) -> None:
+    """Wait until so many bytes have come."""
+    await eventually(lambda: connection.bytes_received == size)
 
 
 # ---- Idle: no byte made progress in either direction
@@ -53,7 +56,7 @@ async def test_receiving_is_no_idleness(place: Place) -> None:
             for times in range(1, 6):
                 clock.advance(59)
                 await peer.send(b"x")
-                await eventually(lambda times=times: connection.bytes_received == times)
+                await _received(connection, times)
             clock.advance(59)
             assert len(server) == 1
             clock.advance(1 + TICK)
@@ -212,7 +215,7 @@ async def test_a_peer_that_drips_is_closed(place: Place, kind: str) -> None:
             connection = await watch.next_open()
             for times in range(1, 7):
                 await peer.send(b"x")
-                await eventually(lambda times=times: connection.bytes_received == times)
+                await _received(connection, times)
                 assert len(server) == 1
                 clock.advance(5)
             clock.advance(TICK)
@@ -246,7 +249,7 @@ async def test_each_message_has_its_own_time(place: Place) -> None:
             connection = await watch.next_open()
             for times in range(1, 5):
                 await peer.send(b"on")
-                await eventually(lambda times=times: connection.bytes_received == 4 * times - 2)
+                await _received(connection, 4 * times - 2)
                 clock.advance(20)
                 await peer.send(b"e\n")
                 assert await peer.receive_line() == b"one\n"
@@ -291,12 +294,10 @@ async def test_after_an_offence_the_first_reason_stays(plain: Place) -> None:
 
 
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01"])
-async def test_a_handshake_that_is_not_done_in_time(tcp_place: Place, said: bytes) -> None:
-    if not tcp_place.is_tls:
-        pytest.skip("about TLS")
+async def test_a_handshake_that_is_not_done_in_time(tls_place: Place, said: bytes) -> None:
     clock, watch = Clock(), Watch()
     limits = Limits(handshake=10)
-    async with tcp_place.serve(echo("conversation"), limits=limits, **watch.hooks) as server:
+    async with tls_place.serve(echo("conversation"), limits=limits, **watch.hooks) as server:
         async with await Peer.connect(server.addresses[0]) as peer:
             await watch.next_open()
             await peer.send(said)

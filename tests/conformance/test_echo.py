@@ -7,10 +7,9 @@ import hashlib
 import random
 from typing import Any
 
+import tieline
 from support.hooks import Watch, echo
 from support.transports import Place
-
-import tieline
 from tieline import CloseReason, Connection, Fixed, LengthPrefix, Limits, Line, State
 
 
@@ -59,10 +58,8 @@ async def test_a_message_may_come_byte_by_byte(place: Place, kind: str) -> None:
     async with place.serve(echo(kind), framing=Line(), encoding="gbk", **watch.hooks) as server:
         async with await place.peer(server) as peer:
             connection = await watch.next_open()
-            sent = 0
-            for byte in "一个一个地来\n".encode("gbk"):
+            for sent, byte in enumerate("一个一个地来\n".encode("gbk"), 1):
                 await peer.send(bytes([byte]))
-                sent += 1
                 while connection.bytes_received < sent:
                     await asyncio.sleep(0)
             assert (await peer.receive_line()).decode("gbk") == "一个一个地来\n"

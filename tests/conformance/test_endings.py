@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.clock import Clock
+
+import tieline
+from support.clock import TICK, Clock
 from support.hooks import Watch, echo, eventually
 from support.pairs import connected_pair
 from support.peers import Peer
 from support.transports import Place
-
-import tieline
 from tieline import (
     CloseReason,
     Connection,
@@ -28,7 +28,6 @@ from tieline import (
 )
 
 PLENTY = Limits(max_owed=1 << 26, max_message=1 << 26)
-TICK = Clock.TICK
 LAST_WORDS = b"last words" * 400_000
 
 
@@ -448,11 +447,9 @@ async def test_ending_this_side_is_right_in_every_state_but_the_last(
             await ours.wait_closed()
 
 
-async def test_a_handshake_that_is_aborted_ends_at_once(tcp_place: Place) -> None:
-    if not tcp_place.is_tls:
-        pytest.skip("no handshake without TLS")
+async def test_a_handshake_that_is_aborted_ends_at_once(tls_place: Place) -> None:
     watch = Watch()
-    async with tcp_place.serve(echo("responder"), **watch.hooks) as server:
+    async with tls_place.serve(echo("responder"), **watch.hooks) as server:
         async with await Peer.connect(server.addresses[0]) as peer:
             connection = await watch.next_open()
             assert connection.state is State.HANDSHAKE
@@ -461,13 +458,11 @@ async def test_a_handshake_that_is_aborted_ends_at_once(tcp_place: Place) -> Non
         assert await watch.next_close() is CloseReason.ABORTED
 
 
-async def test_a_handshake_that_is_closed_is_finished_first(tcp_place: Place) -> None:
+async def test_a_handshake_that_is_closed_is_finished_first(tls_place: Place) -> None:
     """The peer sees an end in good order; a peer that never finishes has its time limit."""
-    if not tcp_place.is_tls:
-        pytest.skip("no handshake without TLS")
     clock, watch = Clock(), Watch()
     limits = Limits(handshake=10)
-    async with tcp_place.serve(echo("responder"), limits=limits, **watch.hooks) as server:
+    async with tls_place.serve(echo("responder"), limits=limits, **watch.hooks) as server:
         async with await Peer.connect(server.addresses[0]):
             connection = await watch.next_open()
             connection.close()
@@ -476,8 +471,8 @@ async def test_a_handshake_that_is_closed_is_finished_first(tcp_place: Place) ->
             clock.advance(10 + TICK)
             assert await watch.next_close() is CloseReason.HANDSHAKE_TIMEOUT
     show_out = Connection.close
-    async with tcp_place.serve(echo("responder"), on_open=show_out) as server:
-        connection = await tcp_place.connect(server)
+    async with tls_place.serve(echo("responder"), on_open=show_out) as server:
+        connection = await tls_place.connect(server)
         with pytest.raises(tieline.EndOfStreamError):
             await connection.receive()
         connection.close()
@@ -500,10 +495,9 @@ async def test_after_the_end_a_connection_still_says_what_it_was(place: Place) -
         connection.tcp_info()
 
 
-async def test_a_unix_peer_has_no_tcp_info(place: Place) -> None:
-    if place.is_tcp:
-        pytest.skip("TCP has")
-    async with place.serve(echo("responder")) as server, place.connect(server) as connection:
+async def test_a_unix_peer_has_no_tcp_info(unix_place: Place) -> None:
+    server = unix_place.serve(echo("responder"))
+    async with server, unix_place.connect(server) as connection:
         with pytest.raises(UsageError, match="not a TCP connection"):
             connection.tcp_info()
 

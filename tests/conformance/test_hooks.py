@@ -7,11 +7,11 @@ import ssl
 from typing import Any
 
 import pytest
+
+import tieline
 from support.hooks import Watch, echo
 from support.leaks import ErrorLog
 from support.transports import Place
-
-import tieline
 from tieline import CloseReason, Connection, ConnectionClosedError, Line, State, UsageError
 
 

@@ -7,10 +7,10 @@ import random
 import socket
 
 import pytest
+
 from support.hooks import Watch, echo, eventually
 from support.pairs import connected_pair
 from support.transports import Place
-
 from tieline import (
     CloseReason,
     Connection,
@@ -149,10 +149,8 @@ async def test_the_message_of_a_cancellation_arrives(plain: Place) -> None:
             await receiving
 
 
-async def test_a_receiver_is_told_of_the_end_only_once_everything_is_received(
-    plain: Place,
-) -> None:
-    async with connected_pair(plain, framing=Line()) as (ours, theirs):
+async def test_whoever_receives_is_told_of_the_end(plain: Place) -> None:
+    async with connected_pair(plain, framing=Line()) as (ours, _):
         receiving = asyncio.create_task(ours.receive())
         await asyncio.sleep(0)
         ours.abort()

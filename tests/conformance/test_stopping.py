@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from support.clock import Clock
+import pytest
+
+from support.clock import TICK, Clock
 from support.hooks import Watch, echo, eventually
 from support.peers import Peer
 from support.transports import Place
-
 from tieline import CloseReason, Connection, Limits, Line, State
 
 
@@ -62,17 +63,17 @@ async def test_a_conversation_may_close_its_own_server(place: Place) -> None:
     assert [reason for _, reason in watch.closed] == [CloseReason.SHUTDOWN] * 2
 
 
-async def test_serving_for_ever_ends_when_the_server_is_closed(plain: Place) -> None:
-    for visitors in (0, 1):
-        server = plain.serve(echo("conversation"))
-        serving = asyncio.create_task(server.serve_forever())
-        await eventually(lambda server=server: server.addresses)
-        for _ in range(visitors):
-            assert await plain.ask(server, b"hello") == b"hello"
-        await eventually(lambda server=server: not len(server))
-        await server.close()
-        async with asyncio.timeout(5):
-            await serving
+@pytest.mark.parametrize("visitors", [0, 1])
+async def test_serving_for_ever_ends_when_the_server_is_closed(plain: Place, visitors: int) -> None:
+    server = plain.serve(echo("conversation"))
+    serving = asyncio.create_task(server.serve_forever())
+    await eventually(lambda: server.addresses)
+    for _ in range(visitors):
+        assert await plain.ask(server, b"hello") == b"hello"
+    await eventually(lambda: not len(server))
+    await server.close()
+    async with asyncio.timeout(5):
+        await serving
 
 
 async def test_waiting_for_the_end_ends_with_the_listeners_when_nobody_is_there(
@@ -175,21 +176,19 @@ async def test_draining_lets_a_peer_take_what_it_is_owed(tcp_place: Place, kind:
 
 
 async def test_draining_does_not_wait_for_a_handshake_that_leads_nowhere(
-    tcp_place: Place, kind: str
+    tls_place: Place, kind: str
 ) -> None:
     """Once it is secure, an idle connection is closed like any other."""
-    if not tcp_place.is_tls:
-        return
     watch = Watch()
-    async with tcp_place.serve(echo(kind), **watch.hooks) as server:
+    async with tls_place.serve(echo(kind), **watch.hooks) as server:
         async with await Peer.connect(server.addresses[0]) as peer:
             connection = await watch.next_open()
             assert connection.state is State.HANDSHAKE
             draining = asyncio.create_task(server.drain(5))
             await asyncio.sleep(0)
             with contextlib.suppress(ConnectionResetError, BrokenPipeError):
-                assert tcp_place.client_tls is not None
-                await peer.secure(tcp_place.client_tls)
+                assert tls_place.client_tls is not None
+                await peer.secure(tls_place.client_tls)
                 assert await peer.receive_all() == b""
                 await peer.end()
             assert await draining
@@ -271,6 +270,6 @@ async def test_draining_is_bounded_by_closing_too(plain: Place) -> None:
             draining = asyncio.create_task(server.drain(60))
             assert await peer.receive_all() == b""
             await eventually(lambda: connection.tcp_info().state == "fin_wait2")
-            clock.advance(5 + Clock.TICK)
+            clock.advance(5 + TICK)
             assert await draining
     assert watch.closed == [(connection, CloseReason.SHUTDOWN)]

@@ -6,7 +6,10 @@ import asyncio
 
 from tieline.reactor import Reactor
 
-__all__ = ["Clock"]
+__all__ = ["TICK", "Clock"]
+
+#: Seconds, more than a tick of the wheel: what is due is asked by then.
+TICK = 0.25
 
 
 class Clock:
@@ -16,9 +19,6 @@ class Clock:
     time, and so does not come in the way of a test.
     """
 
-    #: More than a tick of the wheel: what is due is asked by then.
-    TICK = 0.25
-
     def __init__(self) -> None:
         self.time = 1_000.0
         self._reactor = Reactor.of(asyncio.get_running_loop())
@@ -27,11 +27,14 @@ class Clock:
     def advance(self, seconds: float) -> None:
         """Let time pass, and have the reactor notice: what is due ends before this returns."""
         self.time += seconds
-        reactor = self._reactor
         while True:
-            if reactor._timer is not None:
-                reactor._timer.cancel()
-            reactor.expire()
+            self.expire_once()
             # 0.0 stands for "more are waiting", after a bounded round.
-            if reactor._timer is None or reactor._timer_at != 0.0:
+            if self._reactor._timer is None or self._reactor._timer_at != 0.0:
                 return
+
+    def expire_once(self) -> None:
+        """What the reactor's timer does: one bounded round; the loop goes on with the next."""
+        if self._reactor._timer is not None:
+            self._reactor._timer.cancel()
+        self._reactor.expire()

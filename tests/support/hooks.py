@@ -29,7 +29,7 @@ class Watch:
         self._newly_closed.put_nowait(reason)
 
     @property
-    def hooks(self) -> dict[str, Callable[..., None]]:
+    def hooks(self) -> dict[str, Any]:
         """As options of `tieline.serve`."""
         return {"on_open": self.on_open, "on_close": self.on_close}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections import Counter
@@ -16,10 +17,9 @@ def open_descriptors() -> Counter[str]:
     """What this process's descriptors point to, and how many to each."""
     found: Counter[str] = Counter()
     for name in os.listdir("/proc/self/fd"):
-        try:
+        # The one that read the folder itself is gone.
+        with contextlib.suppress(FileNotFoundError):
             found[os.readlink(f"/proc/self/fd/{name}")] += 1
-        except FileNotFoundError:
-            pass  # the one that read the folder itself
     return found
 
 
