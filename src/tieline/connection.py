@@ -15,7 +15,6 @@ from typing import Any, Self
 from .address import Address
 from .drain import ALREADY_DONE, Drain
 from .errors import (
-    ConnectionClosedError,
     EndOfStreamError,
     PeerError,
     ReceiveConflictError,
@@ -158,10 +157,9 @@ class Connection(Stream):
             self.close(CloseReason.SHUTDOWN)
         if self._input_error is END_OF_STREAM:
             raise StopAsyncIteration
-        error = self._final_error()
-        if isinstance(error, ConnectionClosedError) and error.reason.in_good_order:
+        if self._reason is not None and self._reason.in_good_order:
             raise StopAsyncIteration
-        raise error
+        raise self._final_error()
 
     def _took_one(self, left: int) -> None:
         """A message was taken from an inbox so full that reading had been paused."""

@@ -83,7 +83,7 @@ class ConversationWaiter(Waiter):
             waits_for = self._context.run(self._coroutine.send, None)  # type: ignore[union-attr]
         except BaseException as error:
             # Not swallowed: Task gets it from `step`, as if it had come from there.
-            self._outcome = error
+            self._outcome = error.with_traceback(None) if type(error) is StopIteration else error
         else:
             if waits_for is self:
                 return
@@ -110,7 +110,11 @@ class ConversationWaiter(Waiter):
             return waits_for
         if isinstance(outcome, tuple):
             return outcome[0]
-        raise outcome
+        try:
+            raise outcome
+        finally:
+            # The traceback holds this frame, which holds the error.
+            del outcome
 
     def throw(self, error: BaseException) -> Any:
         """Task throws: a cancellation, nearly always."""
@@ -122,7 +126,10 @@ class ConversationWaiter(Waiter):
             # It had begun to wait for something that Task has not seen and cannot cancel.
             outcome[0].cancel()
         self.waiting = self._alone = False
-        waits_for = self._coroutine.throw(error)
+        try:
+            waits_for = self._coroutine.throw(error)
+        finally:
+            del error
         self._alone = waits_for is self
         return waits_for
 
