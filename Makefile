@@ -12,7 +12,7 @@ help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
 
 run: $(VENV)/.run ## serve on port 7788 (PORT=n for another) and say how to talk to it
-	@exec $(BIN)/tieline serve --port $(PORT) --reply "thank you !"
+	@$(BIN)/tieline serve --port $(PORT) --reply "thank you !" || [ $$? -ge 128 ]
 
 test: $(VENV)/.dev ## install what the tests need, run them all
 	@scripts/install-test-peers
@@ -30,7 +30,7 @@ format: $(VENV)/.dev ## format the code, mend what the linter can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/.dev ## the whole benchmark, interleaved with its peers (half an hour)
+bench: $(VENV)/.dev ## the whole benchmark, interleaved with its peers (an hour)
 	$(BIN)/python benchmarks/run.py
 
 bench-quick: $(VENV)/.dev ## the same in three minutes, with wider error bars

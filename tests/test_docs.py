@@ -22,7 +22,7 @@ import sys
 import tokenize
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -108,9 +108,8 @@ class Program:
         self._process.stdin.close()
         self._process.stdin = None
         self.lines: list[str] = []
-        first = self.line()
-        found = re.search(r"listening on \S+:(\d+)", first)
-        assert found, first + self.stop()
+        while not (found := re.search(r"listening on \S+:(\d+)", self.line())):
+            assert self.lines[-1], self.stop()
         self.port = int(found[1])
         self.address = f"127.0.0.1:{self.port}"
 
@@ -189,6 +188,7 @@ class Reader:
         if "tieline.run(" in text:
             self._stop()
             self._server = Program(sys.executable, "-c", _SERVE, where=self._where, program=text)
+            self._said = f"{self._server.lines[0]}\n"
             return
         command = [sys.executable, "-c", text.replace("7788", str(self._port))]
         self._printed = self._run(command)
@@ -229,14 +229,14 @@ class Reader:
         if self._server is not None:
             server, self._server = self._server, None
             printed = _settled(server.stop(), server.port).splitlines()
-            said = _settled(self._said, 7788).splitlines()
+            said = _settled(self._said, server.port).splitlines()
             assert printed[: len(said)] == said
         self._said = ""
 
 
 def _make_run() -> str:
     """What `make run` runs in the end."""
-    recipe = re.search(r"tieline serve .*", (ROOT / "Makefile").read_text("utf-8"))
+    recipe = re.search(r"tieline serve [^|\n]*", (ROOT / "Makefile").read_text("utf-8"))
     assert recipe is not None
     return recipe[0].replace("$(PORT)", "7788")
 
@@ -471,14 +471,17 @@ def test_every_example_is_short_and_says_which_question_it_answers() -> None:
 
 
 def test_example_thank_you() -> None:
-    with example("thank_you.py") as server:
-        clients = [socket.create_connection(("127.0.0.1", server.port), 10) for _ in range(3)]
+    with ExitStack() as stack:
+        server = stack.enter_context(example("thank_you.py"))
+        clients = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 10))
+            for _ in range(3)
+        ]
         for client in reversed(clients):  # whoever came first need not speak first
             client.send("你好".encode("gbk"))
             assert client.recv(1024).decode("gbk") == "thank you !"
             host, port = client.getsockname()
             assert server.line() == f"{host}:{port} says: 你好"
-            client.close()
 
 
 def test_example_chat_room() -> None:
@@ -546,16 +549,16 @@ def test_example_blocking_client() -> None:
 
 
 def test_example_guarded() -> None:
-    with example("guarded.py") as server:
-        held = [blocking.connect(server.address, framing=Line()) for _ in range(2)]
+    with ExitStack() as stack:
+        server = stack.enter_context(example("guarded.py"))
+        held = [
+            stack.enter_context(blocking.connect(server.address, framing=Line())) for _ in range(2)
+        ]
         for connection in held:
             connection.send(b"hello")
             assert connection.receive() == b"hello"
-        with (
-            blocking.connect(server.address, framing=Line()) as third,
-            pytest.raises(tieline.ConnectionClosedError),
-        ):
-            third.receive()
+        with pytest.raises((tieline.ConnectionClosedError, tieline.ConnectError)):
+            blocking.ask(server.address, b"hello", framing=Line())
         assert server.line() == "127.0.0.1 refused: client_limit"
         for connection in held:
             connection.close()

@@ -238,7 +238,8 @@ class Stream(Endpoint):
         if data:
             self._unread += len(data)
             if self._unread > _DISCARD_LIMIT:
-                self._gone(self._reason or CloseReason.CLOSED, reset=True)
+                reason = CloseReason.CLOSE_TIMEOUT if self._kernel_owes() else self._reason
+                self._gone(reason or CloseReason.CLOSED, reset=True)
             return
         self._saw_end = True
         self._reading = False
@@ -409,8 +410,9 @@ class Stream(Endpoint):
         self._sendable = False
         self._input_error = self._input_error or _OVER
         self._wake()
-        # From here on reading means discarding; a mistake of the peer's is no end.
-        self._reading = not self._saw_end
+        # From here on reading means discarding, once our last words are out; a mistake of the
+        # peer's is no end.
+        self._reading = not self._saw_end and self._outgoing is None
         self._unread = 0
         if has_ended and self._saw_end:
             self._gone(self._reason)
@@ -465,6 +467,8 @@ class Stream(Endpoint):
         except OSError as error:
             self._lost(error)
             return
+        if self._state is State.CLOSING:
+            self._reading = True
         self._watch()
 
     def _lost(self, error: OSError) -> None:

@@ -157,6 +157,8 @@ async def test_a_peer_that_talks_on_and_on_while_it_is_closed_is_reset(plain: Pl
     async def leave(connection: Connection) -> None:
         await connection.receive()
 
+    # Its time to close is not what ends it.
+    Clock()
     watch = Watch()
     async with plain.serve(leave, **watch.hooks) as server:
         async with await plain.peer(server) as peer:

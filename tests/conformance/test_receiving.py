@@ -319,6 +319,18 @@ async def test_whoever_awaits_sending_waits_for_a_slow_peer(tcp_place: Place) ->
             assert await watch.next_close() is CloseReason.CLOSED
 
 
+async def test_a_sender_goes_on_at_the_low_water_mark(plain: Place) -> None:
+    """Not only when everything is gone: the pipe is to stay filled."""
+    limits = Limits(high_water=2_000_000, low_water=1_500_000, max_owed=1 << 26)
+    async with connected_pair(plain, limits=limits) as (ours, theirs):
+        sending = asyncio.ensure_future(ours.send(b"x" * 20_000_000))
+        await asyncio.sleep(0)
+        while not sending.done():
+            await theirs.receive_some()
+            await asyncio.sleep(0)
+        assert 0 < ours.owed <= 1_500_000
+
+
 async def test_cancelling_a_send_does_not_take_the_message_back(plain: Place) -> None:
     limits = Limits(max_owed=1 << 26)
     async with connected_pair(plain, framing=LengthPrefix(), limits=limits) as (ours, theirs):

@@ -76,7 +76,7 @@ def option_row(option: click.Option, *, everything: bool) -> tuple[str, str]:
     if not option.is_flag:
         names += " " + _metavar(option)
     text = _(option.help or "")
-    if everything and isinstance(option.default, str):
+    if everything and isinstance(option.default, str) and option.default:
         text += _(" (default: {default})").format(default=option.default)
     return names, text
 

@@ -47,7 +47,7 @@ _WHERE_AND_WHAT = (
     ),
     Setting(
         ["--host"], default="", metavar="HOST", brief=True,
-        help=N_("on this address only (default: on all)"),
+        help=N_("on this address only; on all without it"),
     ),
     Setting(
         ["-l", "--listen"], multiple=True, type=Written("ADDRESS", parse_address), brief=True,

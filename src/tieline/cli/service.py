@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import shutil
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -146,14 +149,14 @@ def how_to_talk(address: Address) -> list[str]:
     """Three lines on how to talk to a server."""
     if address.is_unix:
         path = str(address).removeprefix("unix:")
-        commands = [f"tieline connect unix:{path}", f"ncat -U {path}", f"socat - UNIX:{path}"]
+        commands = [f"{_own_name()} connect unix:{path}", f"ncat -U {path}", f"socat - UNIX:{path}"]
     else:
         host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(
             address.host, address.host
         )
         dialled = str(Address(host, address.port))
         commands = [
-            f"tieline connect {dialled}", f"ncat {host} {address.port}",
+            f"{_own_name()} connect {dialled}", f"ncat {host} {address.port}",
             f"telnet {host} {address.port}",
         ]  # fmt: skip
     first, *others = commands
@@ -161,6 +164,14 @@ def how_to_talk(address: Address) -> list[str]:
         _("talk to it with: {command}").format(command=first),
         *(_("or: {command}").format(command=other) for other in others),
     ]
+
+
+def _own_name() -> str:
+    """How this command is called from here: it may not be on the PATH."""
+    called = sys.argv[0]
+    if shutil.which("tieline") or os.path.basename(called) != "tieline":
+        return "tieline"
+    return os.path.relpath(called)
 
 
 class HandlerReports(logging.Handler):
