@@ -20,8 +20,10 @@ from support.clock import TICK, Clock
 from support.faults import AtMost, Faults
 from support.hooks import Watch, echo, eventually
 from support.leaks import ErrorLog
+from support.peers import Peer
 from support.transports import Place
 from tieline import CloseReason, Limits, Line, Server, listener
+from tieline.listener import Listener
 
 TRY_THE_NEXT = [
     errno.ECONNABORTED, errno.EINTR, errno.EPROTO, errno.EPERM, errno.ENETDOWN,
@@ -35,6 +37,20 @@ REST = [errno.ENOBUFS, errno.ENOMEM, errno.EDOM]  # the last one is not in accep
 def short_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that recovering does not take half a second."""
     monkeypatch.setattr(listener, "_REST", 0.01)
+
+
+@pytest.fixture
+def wakes(monkeypatch: pytest.MonkeyPatch) -> list[Listener]:
+    """Every time that a listener is woken."""
+    woken: list[Listener] = []
+    on_ready = Listener.on_ready
+
+    def count(self: Listener, mask: int) -> None:
+        woken.append(self)
+        on_ready(self, mask)
+
+    monkeypatch.setattr(Listener, "on_ready", count)
+    return woken
 
 
 @pytest.fixture
@@ -102,13 +118,14 @@ async def test_out_of_memory_the_listener_rests_and_recovers(place: Place, code:
 @pytest.mark.parametrize("code", OUT_OF_DESCRIPTORS + REST, ids=errno.errorcode.get)
 @pytest.mark.usefixtures("long_rest")
 async def test_a_listener_that_rests_does_not_spin_and_nobody_inside_notices(
-    plain: Place, code: int
+    plain: Place, code: int, wakes: list[Listener]
 ) -> None:
     faults = Faults()
     watch = Watch()
     async with _faulty(plain, faults, watch) as server:
         async with plain.connect(server, framing=Line()) as inside:
             await watch.next_open()
+            wakes.clear()
             before = faults.calls["accept"]
             faults.accept.extend([code] * 1000)
             peers = [await plain.peer(server) for _ in range(5)]
@@ -118,8 +135,46 @@ async def test_a_listener_that_rests_does_not_spin_and_nobody_inside_notices(
             # One attempt, and one with the reserve where there is something to gain by it.
             assert faults.calls["accept"] - before <= 2
             assert faults.injected >= 1
+            assert len(wakes) <= 2
             for peer in peers:
                 peer.close()
+
+
+@pytest.mark.usefixtures("long_rest")
+async def test_a_listener_that_rests_is_not_woken_when_there_is_room_again(
+    plain: Place, wakes: list[Listener]
+) -> None:
+    """Another listener of the same server has filled it meanwhile, and a client has left."""
+    made: list[Faults] = []
+
+    def make_socket(family: int, kind: int) -> socket.socket:
+        made.append(Faults())
+        return made[-1].make_socket(family, kind)
+
+    watch = Watch()
+    server = tieline.serve(
+        echo("responder"), "127.0.0.1:0", "127.0.0.1:0", framing=Line(), limits=Limits(total=1),
+        **watch.hooks,
+    )  # fmt: skip
+    server.make_socket = make_socket
+    async with server:
+        resting, busy = server.addresses
+        made[0].accept.append(errno.ENOMEM)
+        async with await Peer.connect(resting) as waiting:
+            await eventually(lambda: made[0].injected)
+            wakes.clear()
+            first = await tieline.connect(busy, framing=Line())
+            await watch.next_open()
+            second = asyncio.create_task(tieline.ask(busy, b"hello", framing=Line()))
+            for _ in range(20):
+                await first.send(b"x")
+                await first.receive()
+            first.close()
+            assert await second == b"hello"
+            for _ in range(100):
+                assert await tieline.ask(busy, b"x", framing=Line()) == b"x"
+            assert sum(str(listener.address) == str(resting) for listener in wakes) == 0
+            waiting.close()
 
 
 @pytest.mark.usefixtures("short_rest")
@@ -178,13 +233,15 @@ async def test_waiting_for_the_end_notices_a_broken_listener(
     assert len(error_log.take()) == 1
 
 
-@pytest.mark.usefixtures("long_rest")
+@pytest.mark.usefixtures("short_rest")
 async def test_closing_a_listener_that_rests_leaves_nothing_behind(plain: Place) -> None:
     faults = Faults(accept=[errno.ENOMEM])
     async with _faulty(plain, faults) as server:
         async with await plain.peer(server):
             await eventually(lambda: faults.injected)
             server.close_listeners()
+            # Past the end of the rest, which must not wake what is closed.
+            await asyncio.sleep(0.02)
     assert faults.injected == 1
 
 

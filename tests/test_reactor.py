@@ -217,7 +217,7 @@ async def test_the_time_of_a_turn_is_one_time(pairs: Pairs) -> None:
 
     def look() -> None:
         times.append(reactor.now)
-        clock.time += 1
+        clock.time += 0.001
 
     handlers = [Handler(near, look) for near, _ in pairs]
     for handler in handlers:
@@ -227,6 +227,29 @@ async def test_the_time_of_a_turn_is_one_time(pairs: Pairs) -> None:
     await eventually(lambda: len(times) == 4)
     assert times == [1_000.0] * 4
     assert reactor.now == 0.0
+    for handler in handlers:
+        reactor.unregister(handler.end.fileno())
+
+
+async def test_one_that_is_always_ready_and_slow_does_not_starve_the_others(
+    pairs: Pairs,
+) -> None:
+    """Each of its turns takes a second, and there is always more for it to read."""
+    clock = Clock()
+    reactor = Reactor.of(asyncio.get_running_loop())
+    (slow, feeder), *others = pairs
+
+    def take_long_and_want_more() -> None:
+        clock.time += 1
+        feeder.send(b"x")
+
+    handlers = [Handler(slow, take_long_and_want_more), *(Handler(near) for near, _ in others)]
+    for handler in handlers:
+        reactor.register(handler.end.fileno(), handler)
+    for _, far in pairs:
+        far.send(b"x")
+    await eventually(lambda: all(handler.masks for handler in handlers))
+    assert len(handlers[0].masks) <= 10
     for handler in handlers:
         reactor.unregister(handler.end.fileno())
 

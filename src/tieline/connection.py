@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import types
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Self
 
 from .address import Address
+from .conversation import ConversationWaiter
 from .drain import ALREADY_DONE, Drain
 from .errors import (
     EndOfStreamError,
@@ -85,9 +86,18 @@ class Connection(Stream):
         """The charset in which this peer is written to; `None` where messages are bytes."""
         return self._codec.encoding
 
-    def wait_with(self, waiter: Waiter | None) -> None:
-        """Not for applications: make whoever receives wait here."""
+    def start_conversation(self, handler: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Not for applications: run the handler of this connection."""
+        waiter = ConversationWaiter(self._reactor.loop, handler, self)
+        # Before it starts: an eager task waits for its first message at once.
         self._waiter = waiter
+        return waiter.start()
+
+    def end_conversation(self) -> None:
+        """Not for applications: its handler is done, and the connection closed."""
+        if isinstance(self._waiter, ConversationWaiter):
+            self._waiter.finish()
+            self._waiter = None
 
     @property
     def task(self) -> asyncio.Task[None] | None:
@@ -167,8 +177,7 @@ class Connection(Stream):
             self._resume_at = -1
             self._unread = 0
             if self._input_error is None:
-                self._reading = True
-                self._watch()
+                self._resume_reading()
 
     # ---- Sending
 
@@ -220,6 +229,9 @@ class Connection(Stream):
     def _before_closing(self) -> None:
         self._uncork()
 
+    def _forget_input(self) -> None:
+        self._inbox = ()
+
     def _cannot_send(self) -> TielineError:
         if self._state is State.HALF_CLOSED:
             return UsageError(
@@ -270,13 +282,15 @@ class Connection(Stream):
         """The handler is behind: leave the rest to TCP's own flow control."""
         limits = self._owner.limits
         self._reading = False
+        # The peer cannot end its message now; that is no fault of its own.
+        self.message_began = None
         self._resume_at = len(self._inbox) * limits.low_water // limits.high_water
         self._watch()
 
     def _on_part_of_message(self) -> None:
         """Bytes came that are no whole message yet: its clock begins."""
         codec = self._codec
-        if self._input_error is not None:
+        if self._input_error is not None or not self._reading:
             return
         if self.message_began is None:
             self.message_began = self.last_active
@@ -287,9 +301,16 @@ class Connection(Stream):
                 self._quiet_timer.cancel()
             self._quiet_timer = self._reactor.loop.call_later(codec.quiet, self._on_quiet)
 
+    def _resume_reading(self) -> None:
+        super()._resume_reading()
+        if self._codec.incomplete and self._owner.limits.message is not None:
+            self.message_began = self._reactor.clock()
+            self._reactor.file(self, self.message_began + self._owner.limits.message)
+
     def _on_quiet(self) -> None:
         self._quiet_timer = None
-        self._deliver_last(self._codec.quiet_passed)
+        if self._input_error is None:
+            self._deliver_last(self._codec.quiet_passed)
 
     def _on_end(self) -> None:
         if self._deliver_last(self._codec.end):
@@ -306,7 +327,7 @@ class Connection(Stream):
         if messages:
             self.message_began = None
             self.messages_received += len(messages)
-            self._deliver(messages, 0)
+            self._deliver(messages, sum(map(len, messages)))
         return self._state is not State.CLOSED and self._state is not State.CLOSING
 
     def _on_peer_error(self, error: PeerError) -> None:
@@ -315,7 +336,7 @@ class Connection(Stream):
         self.message_began = None
         if completed:
             self.messages_received += len(completed)
-            self._deliver(completed, 0)
+            self._deliver(completed, sum(map(len, completed)))
         if self._state is not State.CLOSED and self._state is not State.CLOSING:
             self._input_over(error, error.reason)
             self._watch()
@@ -332,8 +353,6 @@ class Connection(Stream):
         if self._quiet_timer is not None:
             self._quiet_timer.cancel()
             self._quiet_timer = None
-        if self._state is State.CLOSING:
-            self._inbox = ()
         if self._waiter is not None:
             self._waiter.resume_soon()
 

@@ -21,28 +21,14 @@ from typing import Any
 
 from .waiter import Waiter
 
-__all__ = ["ConversationWaiter", "start_conversation", "waiter_of"]
+__all__ = ["ConversationWaiter", "connection_of"]
 
 
-def start_conversation(
-    loop: asyncio.AbstractEventLoop, handler: Coroutine[Any, Any, None], connection: Any
-) -> ConversationWaiter:
-    """Run a handler's coroutine as a task.
-
-    Returns:
-        The waiter through which its connection is to make it wait. It has the `task`, which
-        has the waiter: `finish` it when the task is done.
-    """
-    waiter = ConversationWaiter(loop, handler, connection)
-    waiter.task = loop.create_task(_Stepped(waiter))
-    return waiter
-
-
-def waiter_of(task: asyncio.Task[None]) -> ConversationWaiter:
-    """The waiter of a task that `start_conversation` started."""
+def connection_of(task: asyncio.Task[None]) -> Any:
+    """The connection whose conversation a task is."""
     stepped = task.get_coro()
     assert isinstance(stepped, _Stepped)
-    return stepped.waiter
+    return stepped.waiter.connection
 
 
 class ConversationWaiter(Waiter):
@@ -97,6 +83,16 @@ class ConversationWaiter(Waiter):
             self._callback = None
             self._context.run(callback, self)  # type: ignore[union-attr]
 
+    def start(self) -> asyncio.Task[None]:
+        """Run the coroutine as a task, which is kept in `task` until `finish`."""
+        self.task = self._loop.create_task(_Stepped(self))
+        return self.task
+
+    def _tell_soon(self, outcome: Any) -> None:
+        # Task goes on by itself; until it does, another task may wait here.
+        self._alone = False
+        super()._tell_soon(outcome)
+
     def finish(self) -> None:
         """The task is done: let go of it, since it holds on to this waiter for ever."""
         del self.task, self._coroutine, self.connection
@@ -125,7 +121,10 @@ class ConversationWaiter(Waiter):
         if outcome is not None and hasattr(outcome[0], "cancel"):
             # It had begun to wait for something that Task has not seen and cannot cancel.
             outcome[0].cancel()
-        self.waiting = self._alone = False
+        if self._callback is None:
+            # Nobody else waits here: not a task of the conversation's own making.
+            self.waiting = False
+        self._alone = False
         try:
             waits_for = self._coroutine.throw(error)
         finally:

@@ -22,10 +22,11 @@ __all__ = ["READABLE", "WRITABLE", "Reactor", "Ready"]
 READABLE = select.EPOLLIN
 WRITABLE = select.EPOLLOUT
 
-#: Sockets served in one turn. At about 10 µs each this is a few milliseconds, after which the
-#: other tasks of the loop get their share; what is left over wakes the loop again, since epoll
-#: is level-triggered here.
+#: Sockets served in one turn, and the seconds after which a turn ends in any case: then the other
+#: tasks of the loop get their share. What is left over wakes the loop again, since epoll is
+#: level-triggered here.
 _SOCKETS_PER_TURN = 256
+_TURN = 0.01
 
 #: Connections asked about their deadlines at once; closing one may take 20 µs in the kernel.
 _DEADLINES_PER_ROUND = 32
@@ -55,6 +56,7 @@ class Reactor:
     __slots__ = (
         "_deadlines",
         "_epoll",
+        "_left",
         "_poll",
         "_ready",
         "_timer",
@@ -75,6 +77,7 @@ class Reactor:
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
         self._ready: dict[int, Ready] = {}
+        self._left: list[tuple[int, int]] = []
         self._deadlines = Deadlines()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -97,10 +100,17 @@ class Reactor:
 
     def turn(self) -> None:
         """Serve the sockets that are ready. asyncio calls it when any is."""
-        self.now = self.clock()
+        clock = self.clock
+        self.now = now = clock()
+        end = now + _TURN
         ready = self._ready
         try:
-            for descriptor, mask in self._poll(0, _SOCKETS_PER_TURN):
+            # What the last turn did not get to comes first: epoll would offer those that it
+            # did get to before them again.
+            left = self._left
+            events = iter(left or self._poll(0, _SOCKETS_PER_TURN))
+            self._left = []
+            for descriptor, mask in events:
                 handler = ready.get(descriptor)
                 # None: an earlier handler of this turn has closed it.
                 if handler is not None:
@@ -109,6 +119,9 @@ class Reactor:
                     except Exception:
                         # A defect of ours. It must not take the other connections with it.
                         _log.exception("unexpected error while serving a socket")
+                    if clock() > end:
+                        self._left = list(events)
+                        break
         finally:
             self.now = 0.0
 
@@ -127,7 +140,7 @@ class Reactor:
         del self._ready[descriptor]
         self._epoll.unregister(descriptor)
         if not self._ready:
-            self._close_if_unused()
+            self.close_if_unused()
 
     def file(self, subject: Subject, when: float) -> None:
         """Ask `subject` for its deadline at `when` (by `clock`), or one tick later."""
@@ -152,7 +165,10 @@ class Reactor:
         """Ask the subjects that are due. The loop's timer calls it."""
         self._timer = None
         if self._deadlines.advance(self.clock(), _DEADLINES_PER_ROUND):
-            # More are waiting: between rounds the loop serves everybody else.
+            # More are waiting: between rounds the loop serves everybody else. Those who ended
+            # may have filed others, and armed the timer for them.
+            if self._timer is not None:
+                self._timer.cancel()
             self._timer_at = 0.0
             self._timer = self.loop.call_later(0, self.expire)
             return
@@ -160,9 +176,11 @@ class Reactor:
         # A subject that was filed meanwhile may have armed the timer already.
         if due is not None and (self._timer is None or due < self._timer_at):
             self._arm(due)
-        self._close_if_unused()
+        self.close_if_unused()
 
-    def _close_if_unused(self) -> None:
+    def close_if_unused(self) -> None:
+        """Let go of epoll and loop if nothing is registered or filed; done by itself after the
+        last one has gone."""
         if self._ready or len(self._deadlines):
             return
         if self._timer is not None:

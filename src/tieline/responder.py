@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Protocol
 
 from .connection import Connection
@@ -23,7 +24,7 @@ class RespondingOwner(Owner, Protocol):
 
     responder: Respond
 
-    def handler_failed(self, connection: Connection, error: Exception) -> None:
+    def handler_failed(self, connection: Connection, error: BaseException) -> None:
         """The responder raised. Logs and counts it; the connection is closed after this."""
 
 
@@ -50,7 +51,7 @@ class RespondingConnection(Connection):
                         raise self._cannot_send()
                     self.messages_sent += 1
                     self._transmit(packed)
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
                 self._failed(error)
         else:
             self._respond_to_all(messages)
@@ -72,13 +73,14 @@ class RespondingConnection(Connection):
                 reply = respond(self, messages.pop())
                 if reply is not None:
                     self.send(reply)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             self._failed(error)
-        self._uncork()
+        finally:
+            self._uncork()
         if messages and self._sendable:
             self._inbox = messages
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         # A peer that is gone when it is answered is no mistake of the responder's.
         if isinstance(error, ConnectionClosedError) and not self._sendable:
             return
@@ -104,8 +106,7 @@ class RespondingConnection(Connection):
             if self._input_error is not None:
                 self.close()
             elif not self._reading:
-                self._reading = True
-                self._watch()
+                self._resume_reading()
 
     def _on_input_over(self) -> None:
         # What is left in the inbox is answered first, as the peer takes the answers.

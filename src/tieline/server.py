@@ -16,9 +16,16 @@ from .address import Address, parse_address
 from .admission import Admission, Client
 from .charset import Charset, message_codec
 from .connection import Connection
-from .conversation import start_conversation, waiter_of
+from .conversation import connection_of
 from .counters import Counters
-from .errors import ConnectionClosedError, PeerError, SettingError, TlsError, UsageError
+from .errors import (
+    ConnectionClosedError,
+    PeerError,
+    SettingError,
+    TlsError,
+    UsageError,
+    translate_os_error,
+)
 from .framing import Codec, Framing, Raw
 from .limits import Limits
 from .listener import Listener, open_listening_sockets
@@ -74,6 +81,7 @@ class Server:
         self._on_refuse = on_refuse
         self._backlog = backlog
         self._started = False
+        self._closed = False
         # Whether listeners have stopped accepting because of the total cap.
         self._is_full = False
         self._reactor: Reactor | None = None
@@ -113,8 +121,22 @@ class Server:
             raise UsageError("a server starts once: make another")
         self._started = True
         sockets = await open_listening_sockets(self._addresses, self._backlog, self.make_socket)
-        self._reactor = Reactor.of(asyncio.get_running_loop())
-        self._listeners = [Listener(self, self._reactor, listening) for listening in sockets]
+        self._context = contextvars.copy_context()
+        try:
+            if self._closed:
+                raise UsageError("the server was closed while it was starting")
+            self._reactor = Reactor.of(asyncio.get_running_loop())
+            for listening in sockets:
+                self._listeners.append(Listener(self, self._reactor, listening))
+        except BaseException as error:
+            self.close_listeners()
+            for listening in sockets:
+                listening.close()
+            if self._reactor is not None:
+                self._reactor.close_if_unused()
+            if isinstance(error, OSError):
+                raise translate_os_error(error, "bind", self._addresses[0]) from error
+            raise
         self._listened = [listener.address for listener in self._listeners]
 
     @property
@@ -132,6 +154,7 @@ class Server:
 
     def close_listeners(self) -> None:
         """Let nobody new in; those connected go on undisturbed. Idempotent."""
+        self._closed = True
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
             listener.close()
@@ -282,19 +305,23 @@ class Server:
             if connection.state is State.CLOSED or connection.state is State.CLOSING:
                 return  # the hook has shown it out
         if self._conversation is not None:
-            assert self._reactor is not None
-            coroutine = cast(Any, self._conversation(connection))
-            waiter = start_conversation(self._reactor.loop, coroutine, connection)
-            connection.wait_with(waiter)
-            waiter.task.add_done_callback(self._on_ended, context=self._context)
+            self._context.copy().run(self._converse, connection)
+
+    def _converse(self, connection: Connection) -> None:
+        """Start the handler, in the context in which the server was started."""
+        assert self._conversation is not None
+        try:
+            coroutine = self._conversation(connection)
+            task = connection.start_conversation(cast(Any, coroutine))
+        except Exception as error:
+            self.handler_failed(connection, error)
+            connection.close(CloseReason.HANDLER_ERROR)
+        else:
+            task.add_done_callback(self._on_ended, context=self._context)
 
     def _conversation_ended(self, task: asyncio.Task[None]) -> None:
         """The handler has returned, raised, or was cancelled: its connection ends with it."""
-        waiter = waiter_of(task)
-        connection: Connection = waiter.connection
-        waiter.finish()
-        connection.wait_with(None)
-        self._stragglers.discard(task)
+        connection: Connection = connection_of(task)
         if task.cancelled():
             connection.abort()
         else:
@@ -309,6 +336,9 @@ class Server:
             else:
                 self.handler_failed(connection, error)
                 connection.close(CloseReason.HANDLER_ERROR)
+        # After closing, which tells other tasks that receive.
+        connection.end_conversation()
+        self._stragglers.discard(task)
         self._check_all_gone()
 
     @staticmethod

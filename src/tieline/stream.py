@@ -36,7 +36,7 @@ __all__ = ["Owner", "Stream"]
 #: A read begins small, since most messages are, and grows with what comes. (asyncio always
 #: reads 256 KiB, which costs it page faults until its allocator has warmed up.)
 _SMALLEST_READ = 4_096
-_LARGEST_READ = 262_144
+_LARGEST_READ = 65_536
 
 #: What a peer may still send while it is being closed, before it is reset.
 _DISCARD_LIMIT = 1_048_576
@@ -176,8 +176,11 @@ class Stream(Endpoint):
         if self._reading:
             return True
         if mask & select.EPOLLERR:
-            code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR, 4)
-            self._lost(OSError(*struct.unpack("i", code), "the connection failed"))
+            option = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR, 4)
+            (code,) = struct.unpack("i", option)
+            # 0: a hint about a descriptor that has been given out again since.
+            if code:
+                self._lost(OSError(code, "the connection failed"))
         elif self._watched & READABLE:
             # A peer's end stays readable for ever: look away.
             self._watch()
@@ -219,8 +222,9 @@ class Stream(Endpoint):
         self._special = True
         self._input_error = error
         if self._state is State.HALF_CLOSED:
-            # Both sides have ended. What is owed still goes out, within its time.
-            self.close()
+            # Both sides have ended. What is owed still goes out, within its time; what has
+            # come in can still be received.
+            self._start_closing()
             return
         self._state = next_state(self._state, Move.PEER_ENDED)
         self._reading = False
@@ -247,6 +251,18 @@ class Stream(Endpoint):
             self._gone(self._reason or CloseReason.CLOSED)
         else:
             self._watch()
+
+    def _resume_reading(self) -> None:
+        """Reading was paused, and may go on."""
+        self._reading = True
+        self._watch()
+        if self._tls is not None and self._tls.ended:
+            # It was told in the read that paused; the socket may stay silent.
+            self._reactor.loop.call_soon(self._on_late_end)
+
+    def _on_late_end(self) -> None:
+        if self._reading and self._state is not State.CLOSING:
+            self._on_peer_end()
 
     def _watch(self) -> None:
         """Have epoll look for what is wanted now, and for nothing else."""
@@ -313,9 +329,11 @@ class Stream(Endpoint):
             self.last_active = self._reactor.now or self._reactor.clock()
         if left == 0:
             self._outgoing = None
+        state = self._state
         if left <= self._owner.limits.low_water:
             self._on_low_water()
-        if left == 0:
+        # Those told may have sent more, or ended it.
+        if self._outgoing is None and self._state is state:
             self._on_all_sent()
 
     def _on_low_water(self) -> None:
@@ -399,10 +417,16 @@ class Stream(Endpoint):
             # `_on_handshake` goes on with it, so that the peer sees an end and no reset; the
             # handshake has its own limit.
             self._sendable = False
+            self._input_error = self._input_error or _OVER
+            self._wake()
             return
+        self._forget_input()
+        self._start_closing()
+
+    def _start_closing(self) -> None:
         if self._saw_end and self._outgoing is None and self._tls is None:
             # Both sides have ended and nothing is owed: the way nearly every connection goes.
-            self._gone(self._reason)
+            self._gone(self._reason or CloseReason.CLOSED)
             return
         has_ended = self._state is State.HALF_CLOSED and self._outgoing is None
         self._state = next_state(self._state, Move.CLOSE)
@@ -415,7 +439,7 @@ class Stream(Endpoint):
         self._reading = not self._saw_end and self._outgoing is None
         self._unread = 0
         if has_ended and self._saw_end:
-            self._gone(self._reason)
+            self._gone(self._reason or CloseReason.CLOSED)
         elif self._outgoing is None and not has_ended:
             self._end_output()
         else:
@@ -426,6 +450,9 @@ class Stream(Endpoint):
 
     def _before_closing(self) -> None:
         """What subclasses hold back goes out now."""
+
+    def _forget_input(self) -> None:
+        """What has come in and was not received is wanted no more."""
 
     def abort(self, reason: CloseReason = CloseReason.ABORTED) -> None:
         """Cut the connection off now (RST): what is owed is lost, the peer sees a reset.
@@ -483,9 +510,9 @@ class Stream(Endpoint):
         if self._input_error is None or self._input_error is END_OF_STREAM:
             self._input_error = translated
         if isinstance(translated, ConnectionClosedError):
-            self._gone(translated.reason)
+            self._gone(self._first_cause(translated.reason))
         else:
-            self._gone(CloseReason.TLS_ERROR)
+            self._gone(self._first_cause(CloseReason.TLS_ERROR))
 
     def _gone(self, reason: CloseReason, reset: bool = False) -> None:
         """The end. Everything that waits is told; nothing of the connection stays behind."""

@@ -115,9 +115,12 @@ class TlsSocket:
             data = self._plain.recv(_READ_SIZE)
             if data:
                 self._incoming.write(data)
+                pieces = self._decrypt()
             else:
-                self._incoming.write_eof()
-            pieces = self._decrypt()
+                # The stream ended without TLS's own goodbye, as many programs end it. OpenSSL
+                # is not told: it would break the session off, and this side may still send.
+                # The framing tells whether a message was cut off.
+                self.ended = True
         # Reading may have produced bytes to send: key updates, alerts.
         if self._outgoing.pending:
             self.flush()
@@ -134,9 +137,7 @@ class TlsSocket:
                 pieces.append(piece)
         except ssl.SSLWantReadError:
             return pieces
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            # SSLEOFError: the TCP stream ended without TLS's own goodbye, as many programs
-            # end it. The framing tells whether a message was cut off.
+        except ssl.SSLZeroReturnError:
             self.ended = True
             return pieces
         self.ended = True

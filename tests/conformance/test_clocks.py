@@ -426,9 +426,28 @@ async def test_a_pause_ends_a_message_where_pauses_do(place: Place, kind: str) -
                 assert await peer.receive(2) == b"\x01\x03"
 
 
-async def test_a_pause_that_is_awaited_when_the_connection_ends_is_forgotten(
+async def test_a_pause_that_is_awaited_when_the_connection_is_cut_off_is_forgotten(
     plain: Place,
 ) -> None:
+    heard: list[bytes] = []
+    watch = Watch()
+
+    def remember(connection: Connection, message: bytes) -> None:
+        heard.append(message)
+
+    async with plain.serve(remember, framing=Gap(0.01), **watch.hooks) as server:
+        async with await plain.peer(server) as one, await plain.peer(server) as other:
+            first, _ = await watch.next_open(), await watch.next_open()
+            await one.send(b"never whole")
+            await eventually(lambda: first.bytes_received)
+            first.abort()
+            # The other's pause begins later, and so ends later.
+            await other.send(b"whole")
+            await eventually(lambda: heard)
+    assert heard == [b"whole"]
+
+
+async def test_a_pause_that_is_awaited_when_the_peer_ends_is_over(plain: Place) -> None:
     heard: list[Any] = []
 
     def remember(connection: Connection, message: bytes) -> None:

@@ -248,6 +248,8 @@ async def test_a_conversation_may_refuse_to_be_cancelled(plain: Place) -> None:
 async def test_a_conversation_may_cancel_itself(
     plain: Place, then: str, error_log: ErrorLog
 ) -> None:
+    futures: list[asyncio.Future[None]] = []
+
     async def converse(connection: Connection) -> None:
         for _ in range(2):  # the second time it is woken beside its task
             await connection.send(await connection.receive())
@@ -260,7 +262,8 @@ async def test_a_conversation_may_cancel_itself(
         elif then == "sleep":
             await asyncio.sleep(3600)
         elif then == "future":
-            await asyncio.get_running_loop().create_future()
+            futures.append(asyncio.get_running_loop().create_future())
+            await futures[0]
         elif then == "raise":
             raise ValueError("a mistake in the application")
 
@@ -285,7 +288,22 @@ async def test_a_conversation_may_cancel_itself(
         got = (await asyncio.gather(talk.tasks[0], return_exceptions=True))[0]
     if not isinstance(got, asyncio.CancelledError):
         assert type(got) is type(expected)
+    assert all(future.cancelled() for future in futures)
     error_log.take()
+
+
+async def test_a_conversation_that_cancels_itself_may_go_on_receiving(plain: Place) -> None:
+    async def converse(connection: Connection) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        while True:
+            await connection.send(await connection.receive())
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await connection.receive()
+            task.uncancel()
+
+    await Talk(plain, converse).say(b"a", b"b", b"c", expect=b"a\nb\nc\n")
 
 
 async def test_a_conversation_may_cancel_itself_and_change_its_mind(plain: Place) -> None:

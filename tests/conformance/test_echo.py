@@ -8,6 +8,7 @@ import random
 from typing import Any
 
 import tieline
+from support.faults import Faults
 from support.hooks import Watch, echo
 from support.transports import Place
 from tieline import CloseReason, Connection, Fixed, LengthPrefix, Limits, Line, State
@@ -47,10 +48,13 @@ async def test_messages_that_come_in_one_segment_are_answered_in_order(
 async def test_answers_to_messages_that_came_together_leave_together(
     plain: Place, kind: str
 ) -> None:
-    async with plain.serve(echo(kind), framing=Line()) as server:
-        async with await plain.peer(server) as peer:
-            await peer.send(b"one\ntwo\nthree\n")
-            assert await peer.receive_some() == b"one\ntwo\nthree\n"
+    faults = Faults()
+    server = plain.serve(echo(kind), framing=Line())
+    server.make_socket = faults.make_socket
+    async with server, await plain.peer(server) as peer:
+        await peer.send(b"one\ntwo\nthree\n")
+        assert await peer.receive_some() == b"one\ntwo\nthree\n"
+    assert faults.calls["send"] == 1
 
 
 async def test_a_message_may_come_byte_by_byte(place: Place, kind: str) -> None:

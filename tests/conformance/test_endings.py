@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -59,6 +60,21 @@ async def test_a_responder_answers_everything_that_came_before_the_end(place: Pl
             await peer.end()
             assert await peer.receive_all() == b"one\ntwo\nthree\n"
             assert await watch.next_close() is CloseReason.PEER_CLOSED
+
+
+async def test_a_tls_peer_may_end_without_the_goodbye_of_tls(tls_place: Place, kind: str) -> None:
+    """Many programs do. Its framing tells whether a message was cut off."""
+    for said, reason in (
+        (b"whole\n", CloseReason.PEER_CLOSED),
+        (b"cut off", CloseReason.TRUNCATED),
+    ):
+        watch = Watch()
+        async with tls_place.serve(echo(kind), framing=Line(), **watch.hooks) as server:
+            async with await tls_place.peer(server) as peer:
+                await peer.send(said)
+                peer.socket.shutdown(socket.SHUT_WR)
+                assert await peer.receive_all() == (said if said.endswith(b"\n") else b"")
+                assert await watch.next_close() is reason
 
 
 async def test_a_server_that_has_ended_still_receives(place: Place) -> None:
