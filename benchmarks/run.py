@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from suite import report
 from suite.build import HERE, PYTHON, BuildError, build_all, python_environment
@@ -36,6 +37,8 @@ def parse_arguments() -> tuple[Plan, list[str], list[Peer]]:
     parser.add_argument("--quick", action="store_true", help="a first look, under three minutes")
     parser.add_argument("--only", default=",".join(EXPERIMENTS), metavar="E1,E3")
     parser.add_argument("--peers", metavar="NAME,...", help="a name or how names begin")
+    parser.add_argument("--rounds", type=int, metavar="N", help="instead of the mode's own")
+    parser.add_argument("--seconds", type=float, metavar="S", help="a window, instead of its own")
     arguments = parser.parse_args()
     experiments = arguments.only.split(",")
     if unknown := [name for name in experiments if name not in EXPERIMENTS]:
@@ -44,7 +47,11 @@ def parse_arguments() -> tuple[Plan, list[str], list[Peer]]:
         peers = choose(arguments.peers)
     except ValueError as error:
         parser.error(str(error))
-    return (QUICK if arguments.quick else FULL), experiments, peers
+    plan = QUICK if arguments.quick else FULL
+    plan = replace(
+        plan, rounds=arguments.rounds or plan.rounds, seconds=arguments.seconds or plan.seconds
+    )
+    return plan, experiments, peers
 
 
 def main() -> int:
