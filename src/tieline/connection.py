@@ -129,6 +129,8 @@ class Connection(Stream):
                 waiter = self._waiter = Waiter(self._reactor.loop)
             elif waiter.waiting:
                 raise ReceiveConflictError()
+            # An emptied list is 88 bytes that thousands of idle connections would keep.
+            self._inbox = ()
             waiter.waiting = waiter._asyncio_future_blocking = True
             yield waiter
 
