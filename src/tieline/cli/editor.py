@@ -159,6 +159,7 @@ def _history() -> History:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
     except OSError:
-        # A home that cannot be written to is no reason not to talk: the history is for now only.
+        # A home that cannot be written to is no reason not to talk: the history then ends with
+        # the program.
         return InMemoryHistory()
     return FileHistory(str(path))
