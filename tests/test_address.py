@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tieline.address import UNKNOWN_CLIENT, Address, ClientKeys, parse_address, parse_port
-from tieline.errors import AddressError, SettingError
+from tieline.address import Address, parse_address, parse_port
+from tieline.errors import AddressError
 
 
 @pytest.mark.parametrize(
@@ -138,61 +138,3 @@ def test_names_of_sockets(family: int, name: Any, address: Address, text: str) -
 
 def test_named_scope_is_written_once() -> None:
     assert str(Address("fe80::1%eth0", 80, scope=2)) == "[fe80::1%eth0]:80"
-
-
-@pytest.mark.parametrize(
-    ("host", "scope", "prefixes", "key"),
-    [
-        ("1.2.3.4", 0, (32, 64), "1.2.3.4"),
-        ("1.2.3.4", 0, (24, 64), "1.2.3.0/24"),
-        ("255.255.255.255", 0, (1, 64), "128.0.0.0/1"),
-        ("::ffff:127.0.0.1", 0, (32, 64), "127.0.0.1"),
-        ("::ffff:7f00:1", 0, (32, 64), "127.0.0.1"),
-        ("::ffff:7f00:1", 7, (8, 64), "127.0.0.0/8"),
-        ("2001:db8:1:2:3:4:5:6", 0, (32, 64), "2001:db8:1:2::/64"),
-        ("2001:0DB8:0001:0002::9", 0, (32, 64), "2001:db8:1:2::/64"),
-        ("2001:db8:1:2:3:4:5:6", 0, (32, 48), "2001:db8:1::/48"),
-        ("2001:db8::1", 0, (32, 128), "2001:db8::1"),
-        ("::1", 0, (32, 64), "::/64"),
-        ("fe80::1", 2, (32, 64), "fe80::/64%2"),
-        ("fe80::1", 3, (32, 64), "fe80::/64%3"),
-        ("fe80::1%eth0", 0, (32, 64), "fe80::/64%eth0"),
-        ("fe80::1%eth0", 2, (32, 128), "fe80::1%2"),
-        ("2001:db8::1", 2, (32, 64), "2001:db8::/64"),
-    ],
-)
-def test_client_keys(host: str, scope: int, prefixes: tuple[int, int], key: str) -> None:
-    assert ClientKeys(*prefixes).key(host, scope) == key
-
-
-@pytest.mark.parametrize(
-    "host",
-    [
-        *("", " ", "garbage", "1", "1.2.3", "1.2.3.4.5", "1.2.3.256", "01.2.3.4", "1.2.3.4 "),
-        *("1.2.3.4%1", "٣.2.3.4", "1.2.3.4\0", "1\ud800", ":", ":::", "fe80::1%", "::g", "[::1]"),
-        *("unix:/x", "4294967295", "0x7f.1"),
-    ],
-)
-@pytest.mark.parametrize("ipv4_prefix", [32, 24])
-def test_what_is_no_address_shares_one_key(host: str, ipv4_prefix: int) -> None:
-    assert ClientKeys(ipv4_prefix).key(host) == UNKNOWN_CLIENT
-
-
-@settings(deadline=None, max_examples=200)
-@given(st.ip_addresses(v=4), st.ip_addresses(v=4), st.integers(1, 32))
-def test_same_key_means_same_prefix(one: Any, other: Any, prefix: int) -> None:
-    keys = ClientKeys(prefix)
-    same = int(one) >> (32 - prefix) == int(other) >> (32 - prefix)
-    assert (keys.key(str(one)) == keys.key(str(other))) is same
-    assert keys.key(f"::ffff:{one}") == keys.key(str(one))
-
-
-def test_unix_peers_are_their_users() -> None:
-    assert ClientKeys.user_key(0) == "uid:0"
-    assert ClientKeys.user_key(None) == UNKNOWN_CLIENT
-
-
-@pytest.mark.parametrize("prefixes", [(0, 64), (33, 64), (32, 0), (32, 129), (True, 64), (8.0, 64)])
-def test_prefixes_out_of_range(prefixes: tuple[Any, Any]) -> None:
-    with pytest.raises(SettingError, match=r"1 to (32|128) bits, not (0|33|129|True|8\.0)"):
-        ClientKeys(*prefixes)

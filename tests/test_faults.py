@@ -12,6 +12,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,10 +23,12 @@ from support.clock import TICK, Clock
 from support.faults import AtMost, Faults
 from support.hooks import Watch, echo, eventually
 from support.leaks import ErrorLog
+from support.pairs import listening
 from support.peers import Peer
 from support.transports import Place
-from tieline import CloseReason, Limits, Line, Server, listener
+from tieline import CloseReason, Limits, Line, Server, State, listener, reactor, stream
 from tieline.listener import Listener
+from tieline.reactor import READABLE, Reactor, Ready
 
 TRY_THE_NEXT = [
     errno.ECONNABORTED, errno.EINTR, errno.EPROTO, errno.EPERM, errno.ENETDOWN,
@@ -36,7 +41,8 @@ REST = [errno.ENOBUFS, errno.ENOMEM, errno.EDOM]  # the last one is not in accep
 @pytest.fixture
 def short_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that recovering does not take half a second."""
-    monkeypatch.setattr(listener, "_REST", 0.01)
+    for module in (listener, stream):
+        monkeypatch.setattr(module, "_REST", 0.01)
 
 
 @pytest.fixture
@@ -255,8 +261,9 @@ async def test_closing_a_listener_that_rests_leaves_nothing_behind(plain: Place)
         (errno.ECONNABORTED, CloseReason.PEER_RESET),
         (errno.ETIMEDOUT, CloseReason.NETWORK_ERROR),
         (errno.EHOSTUNREACH, CloseReason.NETWORK_ERROR),
-        (errno.ENOBUFS, CloseReason.NETWORK_ERROR),
         (errno.EBADF, CloseReason.NETWORK_ERROR),
+        (errno.EMFILE, CloseReason.NETWORK_ERROR),
+        (errno.ENFILE, CloseReason.NETWORK_ERROR),
     ],
     ids=str,
 )
@@ -342,8 +349,10 @@ async def test_closing_flushes_one_byte_at_a_time(place: Place) -> None:
     [
         (errno.EPIPE, CloseReason.PEER_RESET),
         (errno.ECONNRESET, CloseReason.PEER_RESET),
-        (errno.ENOBUFS, CloseReason.NETWORK_ERROR),
+        (errno.ECONNABORTED, CloseReason.PEER_RESET),
         (errno.ETIMEDOUT, CloseReason.NETWORK_ERROR),
+        (errno.EMFILE, CloseReason.NETWORK_ERROR),
+        (errno.ENFILE, CloseReason.NETWORK_ERROR),
     ],
     ids=str,
 )
@@ -363,6 +372,96 @@ async def test_a_failed_write_costs_its_own_connection(
             assert await neighbour.receive() == b"still here"
     assert faults.injected == 1
     assert server.counters.handler_errors == 0
+
+
+@pytest.mark.parametrize("code", [errno.ENOBUFS, errno.ENOMEM], ids=str)
+@pytest.mark.parametrize("call", ["recv", "send"])
+@pytest.mark.usefixtures("short_rest")
+async def test_a_machine_that_is_short_of_memory_costs_a_moment(
+    plain: Place, kind: str, code: int, call: str
+) -> None:
+    """It says nothing about the connection, which is tried again after a rest; and not before,
+    since a ready socket would keep the loop busy."""
+    faults, watch = Faults(), Watch()
+    server = plain.serve(echo(kind), framing=Line(), **watch.hooks)
+    server.make_socket = faults.make_socket
+    async with server, plain.connect(server, framing=Line()) as neighbour:
+        async with await plain.peer(server) as peer:
+            await watch.next_open()
+            await watch.next_open()
+            getattr(faults, call).extend([code] * 2)
+            await peer.send(b"hello\n")
+            await eventually(lambda: faults.injected == 1)
+            await neighbour.send(b"still here")
+            assert await neighbour.receive() == b"still here"
+            assert await peer.receive_line() == b"hello\n"
+            await peer.send(b"again\n")
+            assert await peer.receive_line() == b"again\n"
+    assert faults.injected == 2
+    assert server.counters.handler_errors == 0
+
+
+@pytest.mark.parametrize("call", ["recv", "send"])
+async def test_a_connection_that_rests_does_not_spin(
+    plain: Place, kind: str, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its socket is ready all the time, and is looked at once more at the most."""
+    monkeypatch.setattr(stream, "_REST", 3600.0)
+    faults, watch = Faults(), Watch()
+    server = plain.serve(echo(kind), framing=Line(), **watch.hooks)
+    server.make_socket = faults.make_socket
+    async with server, plain.serve(echo("responder")) as other:
+        async with await plain.peer(server) as peer, await plain.peer(other) as neighbour:
+            connection = await watch.next_open()
+            getattr(faults, call).extend([errno.ENOBUFS] * 1000)
+            await peer.send(b"hello\n")
+            await eventually(lambda: faults.injected)
+            for _ in range(100):
+                await neighbour.send(b"x")
+                assert await neighbour.receive(1) == b"x"
+            assert faults.injected <= 2
+            assert connection.state is State.OPEN
+            # It can be told apart from one that is over.
+            peer.reset()
+            getattr(faults, call).clear()
+            assert await watch.next_close() is CloseReason.PEER_RESET
+
+
+@pytest.mark.parametrize("code", [errno.ENOBUFS, errno.ENOMEM], ids=str)
+@pytest.mark.parametrize(
+    "before", [[], [AtMost(7)], [errno.EAGAIN], [AtMost(7), AtMost(1)]], ids=str
+)
+async def test_short_of_memory_over_tls_nothing_is_lost_or_said_twice(
+    tls_place: Place, kind: str, code: int, before: list[int], short_rest: None
+) -> None:
+    """What TLS has taken is on its way, whatever the kernel said when it was given to it."""
+    faults, watch = Faults(), Watch()
+    server = tls_place.serve(echo(kind), framing=Line(), **watch.hooks)
+    server.make_socket = faults.make_socket
+    async with server, await tls_place.peer(server) as peer:
+        await (await watch.next_open()).wait_secured()
+        for number in range(3):
+            faults.send.extend([*before, code, code])
+            line = b"%d" % number * 20_000 + b"\n"
+            await peer.send(line)
+            assert await peer.receive_exactly(len(line)) == line
+        await peer.end()
+        assert await peer.receive_all() == b""
+        assert await watch.next_close() is CloseReason.PEER_CLOSED
+    assert faults.injected == 3 * (len(before) + 2)
+
+
+@pytest.mark.parametrize("call", ["recv", "send"])
+async def test_short_of_memory_a_handshake_takes_a_moment_longer(
+    tls_place: Place, call: str, short_rest: None
+) -> None:
+    faults = Faults()
+    getattr(faults, call).append(errno.ENOBUFS)
+    server = tls_place.serve(echo("conversation"), framing=Line())
+    server.make_socket = faults.make_socket
+    async with server:
+        assert await tls_place.ask(server, b"hello", framing=Line()) == b"hello"
+    assert faults.injected == 1
 
 
 @pytest.mark.parametrize("failing", [1, 2])
@@ -387,7 +486,9 @@ async def test_a_failed_goodbye_ends_its_own_connection_only(tls_place: Place) -
     async with server:
         async with await tls_place.peer(server), await tls_place.peer(server):
             for _ in range(2):
-                await (await watch.next_open()).wait_secured()
+                connection = await watch.next_open()
+                await connection.wait_secured()
+                await eventually(lambda: not connection.is_owed_by_kernel())  # noqa: B023
             faults.send.append(errno.ECONNRESET)
             clock.advance(60 + TICK)
             assert {await watch.next_close(), await watch.next_close()} <= {
@@ -414,6 +515,105 @@ async def test_a_failed_goodbye_when_closing_is_an_end_too(tcp_place: Place) -> 
     assert server.counters.handler_errors == 0
 
 
+# ---- epoll
+
+
+@pytest.mark.parametrize("code", [errno.ENOMEM, errno.ENOSPC], ids=str)
+async def test_a_socket_that_cannot_be_watched_is_a_client_refused(
+    place: Place, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its place is given back, and the next one is served."""
+    watch = Watch()
+    register = Reactor.register
+    refusals = [code, code]
+
+    def fail(self: Reactor, descriptor: int, handler: Ready, mask: int = READABLE) -> None:
+        if refusals and not isinstance(handler, Listener):
+            code = refusals.pop()
+            raise OSError(code, os.strerror(code))
+        register(self, descriptor, handler, mask)
+
+    limits = Limits(per_client=2)
+    async with place.serve(echo("responder"), limits=limits, **watch.hooks) as server:
+        async with await place.peer(server) as inside:
+            await watch.next_open()
+            monkeypatch.setattr(Reactor, "register", fail)
+            for _ in range(2):
+                async with await Peer.connect(server.addresses[0]) as refused:
+                    assert await refused.receive_all() == b""
+            assert not refusals
+            assert server.counters.refused == {CloseReason.NO_DESCRIPTORS: 2}
+            assert server.admission.total == len(server) == 1
+            assert await place.ask(server, b"hello") == b"hello"
+            await inside.send(b"still here")
+            assert await inside.receive(10) == b"still here"
+    assert server.counters.accepted == len(watch.opened) == 2
+    assert server.admission.total == 0
+
+
+@pytest.mark.parametrize("code", [errno.ENOMEM, errno.ENOSPC], ids=str)
+async def test_a_client_that_cannot_be_watched_is_not_connected(
+    plain: Place, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Reactor, "register", fail)
+    bare, address = listening(plain)
+    with bare, pytest.raises(tieline.ConnectError):
+        await tieline.connect(address)
+
+
+def _failing_poll(reactor: Reactor, codes: list[int]) -> list[int]:
+    """Have epoll fail with these, one after the other. Returns the codes it failed with."""
+    poll = reactor._poll
+    failed: list[int] = []
+
+    def fail(*arguments: object) -> list[tuple[int, int]]:
+        if not codes:
+            return poll(*arguments)  # type: ignore[arg-type]
+        failed.append(codes.pop(0))
+        raise OSError(failed[-1], os.strerror(failed[-1]))
+
+    reactor._poll = fail  # type: ignore[assignment]
+    return failed
+
+
+async def test_when_epoll_does_not_answer_it_is_asked_again_later(
+    place: Place, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reactor, "_REST", 0.001)
+    watch = Watch()
+    async with place.serve(echo(kind), framing=Line(), **watch.hooks) as server:
+        async with await place.peer(server) as peer:
+            await (await watch.next_open()).wait_secured()
+            codes = [errno.ENOMEM, errno.EINTR, errno.ENOMEM]
+            failed = _failing_poll(Reactor.of(asyncio.get_running_loop()), codes)
+            await peer.send(b"hello\n")
+            assert await peer.receive_line() == b"hello\n"
+            assert len(failed) == 3
+            assert await place.ask(server, b"hello", framing=Line()) == b"hello"
+    assert [why for _, why in watch.closed] == [CloseReason.SHUTDOWN, CloseReason.PEER_CLOSED][::-1]
+
+
+async def test_when_epoll_does_not_answer_the_loop_does_not_spin(
+    plain: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reactor, "_REST", 3600.0)
+    watch = Watch()
+    async with plain.serve(echo("responder"), **watch.hooks) as server:
+        async with await plain.peer(server) as peer:
+            connection = await watch.next_open()
+            failed = _failing_poll(Reactor.of(asyncio.get_running_loop()), [errno.ENOMEM] * 1000)
+            await peer.send(b"hello")
+            for _ in range(200):
+                await asyncio.sleep(0)
+            assert failed == [errno.ENOMEM]
+            # What needs no epoll goes on: this side may close it, and the server may stop.
+            connection.abort()
+            assert await peer.is_reset()
+
+
 # ---- Making listening sockets
 
 
@@ -432,6 +632,110 @@ async def test_a_socket_that_cannot_be_made_is_a_bind_error(plain: Place, code: 
     with pytest.raises(tieline.BindError):
         await server.start()
     assert len(made) == 2
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """Something that a server needs when it starts, and cannot have."""
+
+    module: object
+    name: str
+    code: int
+
+    def happen(self, monkeypatch: pytest.MonkeyPatch, after: int = 0) -> None:
+        """From now on, but for so many times."""
+        real = getattr(self.module, self.name)
+        left = after
+
+        def fail(*arguments: Any, **options: Any) -> Any:
+            nonlocal left
+            if left:
+                left -= 1
+                return real(*arguments, **options)
+            raise OSError(self.code, os.strerror(self.code))
+
+        monkeypatch.setattr(self.module, self.name, fail)
+
+
+SHORTAGES = {
+    "reserve": Shortage(listener.os, "open", errno.EMFILE),  # type: ignore[attr-defined]
+    "epoll": Shortage(reactor.select, "epoll", errno.EMFILE),  # type: ignore[attr-defined]
+    "register": Shortage(Reactor, "register", errno.ENOSPC),
+}
+
+
+@pytest.mark.parametrize("what", SHORTAGES)
+async def test_a_server_that_cannot_start_leaves_nothing_behind(
+    place: Place, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Descriptors run out in the middle of it: no descriptor, reactor or file stays, and another
+    server can have the address."""
+    with monkeypatch.context() as shortage:
+        server = place.serve(echo("responder"))
+        SHORTAGES[what].happen(shortage)
+        with pytest.raises(tieline.BindError) as caught:
+            await server.start()
+        assert isinstance(caught.value.__cause__, OSError)
+    assert server.addresses == []
+    if not place.is_tcp:
+        assert not Path(place.listen.removeprefix("unix:")).exists()
+    async with place.serve(echo("responder")) as other:
+        assert await place.ask(other, b"hello") == b"hello"
+
+
+@pytest.mark.parametrize("what", ["reserve", "register"])
+async def test_a_server_listens_everywhere_or_nowhere(
+    unix_place: Place, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of its listeners is there already when the second fails."""
+    with monkeypatch.context() as shortage:
+        server = tieline.serve(echo("responder"), "127.0.0.1:0", unix_place.listen)
+        SHORTAGES[what].happen(shortage, after=1)
+        with pytest.raises(tieline.BindError):
+            await server.start()
+    assert server.addresses == []
+    assert not Path(unix_place.listen.removeprefix("unix:")).exists()
+
+
+async def test_an_address_that_is_taken_leaves_no_file_of_the_other(unix_place: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        server = tieline.serve(echo("responder"), unix_place.listen, address)
+        with pytest.raises(tieline.BindError):
+            await server.start()
+    assert not Path(unix_place.listen.removeprefix("unix:")).exists()
+
+
+# ---- A handler that is done before its connection is
+
+
+async def test_a_handler_that_returns_during_the_handshake_while_a_task_of_its_own_receives(
+    tls_place: Place, error_log: ErrorLog
+) -> None:
+    tasks: list[asyncio.Task[list[bytes]]] = []
+
+    async def listen(connection: tieline.Connection) -> list[bytes]:
+        return [message async for message in connection]
+
+    async def delegate(connection: tieline.Connection) -> None:
+        assert connection.state is State.HANDSHAKE
+        tasks.append(asyncio.create_task(listen(connection)))
+        await asyncio.sleep(0)
+
+    watch = Watch()
+    async with tls_place.serve(delegate, **watch.hooks) as server:
+        async with await Peer.connect(server.addresses[0]) as peer:
+            await watch.next_open()
+            await eventually(lambda: tasks)
+            assert await tasks[0] == []
+            assert tls_place.client_tls is not None
+            # The peer sees an end in good order all the same.
+            await peer.secure(tls_place.client_tls)
+            assert await peer.receive_all() == b""
+            await peer.end()
+            assert await watch.next_close() is CloseReason.CLOSED
+    assert server.counters.handler_errors == 0
+    assert error_log.take() == []
 
 
 # ---- For real

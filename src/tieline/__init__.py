@@ -6,9 +6,10 @@ limits and close reasons; pure Python, on asyncio or uvloop, without dependencie
 
 import logging
 
-from . import blocking, errors
+from . import blocking, errors, events
 from ._version import __version__
 from .address import Address, parse_address
+from .admission import Admission, Client, LocalAdmission
 from .charset import Charset
 from .client import ask, connect
 from .connection import Connection
@@ -24,7 +25,9 @@ from .tcp_info import TcpInfo
 
 __all__ = [
     "Address",
+    "Admission",
     "Charset",
+    "Client",
     "CloseReason",
     "Connection",
     "Counters",
@@ -35,6 +38,7 @@ __all__ = [
     "LengthPrefix",
     "Limits",
     "Line",
+    "LocalAdmission",
     "Raw",
     "Server",
     "State",
@@ -43,6 +47,7 @@ __all__ = [
     "ask",
     "blocking",
     "connect",
+    "events",
     "parse_address",
     "run",
     "serve",

@@ -1,7 +1,7 @@
 """Addresses people write, and the client machine behind a connection.
 
 `HOST:PORT`, `[IPv6]:PORT`, `:PORT`, `unix:PATH` (`unix:@NAME` for the abstract namespace).
-A client, for limits, is a network prefix: `ClientKeys` makes the key.
+A client, for limits, is a network prefix: `admission` makes the key.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import AddressError, SettingError
+from .errors import AddressError
 
-__all__ = ["UNKNOWN_CLIENT", "Address", "ClientKeys", "parse_address"]
+__all__ = ["UNKNOWN_CLIENT", "Address", "parse_address"]
 
 #: The one key shared by every client for which no key can be made. It is limited like any
 #: other: "unknown" never means "unlimited".
@@ -81,7 +81,8 @@ def parse_address(text: str | Address, *, default_port: int | None = None) -> Ad
     # An empty text is a variable that nobody set, and must not open every address.
     if not isinstance(text, str) or not text:
         raise AddressError(text=text)
-    if text.startswith("unix:"):
+    if text.startswith("unix:") or text == "unix":
+        # A host of this name could not be told from a path.
         return _parse_unix(text)
     bracketed = text.startswith("[")
     if bracketed:
@@ -131,7 +132,7 @@ def _named_address(host: str, port: int, text: str) -> Address:
 
 
 def _parse_unix(text: str) -> Address:
-    path = text.removeprefix("unix:")
+    path = text.removeprefix("unix").removeprefix(":")
     if not path or path == "@":
         raise AddressError("{text!r} names no path", hint="write it as unix:/run/x.sock", text=text)
     try:
@@ -169,70 +170,3 @@ def parse_port(text: str, whole: str = "") -> int:
         port=text,
         text=whole or text,
     )
-
-
-class ClientKeys:
-    """Makes the key under which a client machine is counted: its network prefix.
-
-    Args:
-        ipv4_prefix: bits of an IPv4 address that count, 1-32 (default 32).
-        ipv6_prefix: bits of an IPv6 address that count, 1-128 (default 64).
-
-    Raises:
-        SettingError: a prefix is out of its range.
-
-    IPv4 addresses mapped into IPv6 (`::ffff:a.b.c.d`) are IPv4. The scope of a link-local
-    address is part of its key. A Unix peer's key is its user.
-    """
-
-    __slots__ = ("_ipv4_prefix", "_ipv6_prefix")
-
-    def __init__(self, ipv4_prefix: int = 32, ipv6_prefix: int = 64) -> None:
-        for name, prefix, most in (("IPv4", ipv4_prefix, 32), ("IPv6", ipv6_prefix, 128)):
-            if isinstance(prefix, bool) or not isinstance(prefix, int) or not 1 <= prefix <= most:
-                raise SettingError(
-                    "an {name} prefix is 1 to {most} bits, not {prefix!r}",
-                    name=name,
-                    most=most,
-                    prefix=prefix,
-                )
-        self._ipv4_prefix = ipv4_prefix
-        self._ipv6_prefix = ipv6_prefix
-
-    def key(self, host: str, scope: int = 0) -> str:
-        """The key of an IP address as the kernel writes it; `UNKNOWN_CLIENT` for anything else."""
-        # The common case first: the text of an IPv4 address, counted whole, is its own key.
-        if self._ipv4_prefix == 32 and _is_ipv4(host):
-            return host
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return UNKNOWN_CLIENT
-        if isinstance(address, ipaddress.IPv6Address):
-            if address.ipv4_mapped is None:
-                key = _prefix_text(address, self._ipv6_prefix, 128)
-                return f"{key}%{scope or address.scope_id}" if address.is_link_local else key
-            address = address.ipv4_mapped
-        return _prefix_text(address, self._ipv4_prefix, 32)
-
-    @staticmethod
-    def user_key(uid: int | None) -> str:
-        """The key of a Unix peer: its user, as the kernel vouches for it."""
-        return UNKNOWN_CLIENT if uid is None else f"uid:{uid}"
-
-
-def _is_ipv4(host: str) -> bool:
-    # Far faster than `ipaddress`, and as strict: four numbers, none with a leading zero.
-    try:
-        socket.inet_pton(socket.AF_INET, host)
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _prefix_text(
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address, prefix: int, width: int
-) -> str:
-    # By way of the number: the text of an IPv6 address may hold a scope.
-    kept = type(address)(int(address) >> (width - prefix) << (width - prefix))
-    return str(kept) if prefix == width else f"{kept}/{prefix}"

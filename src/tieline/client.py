@@ -11,11 +11,13 @@ from typing import Any
 
 from .address import Address, parse_address
 from .charset import Charset, message_codec
+from .clocks import first_check
 from .connection import Connection
-from .errors import DeadlineError, SettingError, translate_os_error
+from .errors import DeadlineError, SettingError, UsageError, translate_os_error
 from .framing import Codec, Framing, Raw
 from .limits import Limits
 from .reactor import Reactor
+from .reasons import CloseReason
 from .resolve import open_connection
 from .tls import TlsSocket, name_to_prove
 
@@ -23,19 +25,35 @@ __all__ = ["CLIENT_LIMITS", "Connecting", "ask", "connect"]
 
 #: What applies to connections that this side opened. Their clocks are the caller's own: a
 #: timeout around `receive` says how long to wait.
-CLIENT_LIMITS = Limits(idle=None, first_byte=None, message=None, per_client=None, total=None)
+CLIENT_LIMITS = Limits(
+    idle=None, first_byte=None, message=None, half_closed=None, write_stall=None,
+    min_receive_rate=None, min_send_rate=None, per_client=None, total=None,
+)  # fmt: skip
 
 
 class _Client:
     """The owner of one client connection."""
 
-    __slots__ = ("limits",)
+    __slots__ = ("first_check", "limits")
+
+    #: It has one place.
+    fullness = 0.0
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self.first_check = first_check(limits)
 
     def connection_gone(self, connection: Any) -> None:
         """Nothing to count."""
+
+    def limit_spared(self, connection: Any, reason: CloseReason) -> None:
+        """Nothing to count."""
+
+    def penalize(self, connection: Any, seconds: float, why: str) -> None:
+        raise UsageError(
+            "only a server can penalize: {peer} is one that this side called",
+            peer=connection.peer,
+        )
 
 
 class Connecting:
@@ -96,7 +114,11 @@ class Connecting:
                 connected, self._tls, server_side=False, server_name=self._server_name
             )
         reactor = Reactor.of(asyncio.get_running_loop())
-        return Connection(_Client(self._limits), reactor, channel, self._codec, peer)
+        try:
+            return Connection(_Client(self._limits), reactor, channel, self._codec, peer)
+        except BaseException:
+            reactor.close_if_unused()
+            raise
 
     async def __aenter__(self) -> Connection:
         self._connection = await self._connect()

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Self
 
 from .address import Address
+from .clocks import Credit
 from .conversation import ConversationWaiter
 from .drain import ALREADY_DONE, Drain
 from .errors import (
@@ -49,7 +50,8 @@ class Connection(Stream):
         id: a number of its own in this process.
         bytes_received, bytes_sent: what has passed, without TLS's own bytes.
         messages_received, messages_sent: whole messages.
-        last_active: when a byte last made progress, in either direction (`time.monotonic`).
+        last_received, last_sent: when a byte last came and went (`time.monotonic`).
+        client: on a server, the client machine it is counted under.
         data: yours: whatever the application wants to keep with the connection.
     """
 
@@ -78,7 +80,8 @@ class Connection(Stream):
         # Answers held back to leave in one piece, while messages that came together are handled.
         self._corked: bytearray | None = None
         self._quiet_timer: asyncio.TimerHandle | None = None
-        self._draining = False
+        # Why it is to end as soon as nothing is under way.
+        self._draining: CloseReason | None = None
         super().__init__(owner, reactor, connected, peer, peer_port)
 
     @property
@@ -105,6 +108,32 @@ class Connection(Stream):
         return getattr(self._waiter, "task", None)
 
     @property
+    def waiting_messages(self) -> int:
+        """Messages that have come and were not received yet."""
+        return len(self._inbox)
+
+    def penalize(self, seconds: float, why: str) -> None:
+        """Charge the account of this connection's client: a wrong password, a silly request.
+
+        A client that owes more than `Limits.penalty_threshold` is refused until it owes nothing;
+        a second takes a second off. This connection and its others go on. Clients of
+        `Limits.exempt_networks` are never charged.
+
+        Args:
+            seconds: how much, above zero.
+            why: a word or two, for whoever asks.
+
+        Raises:
+            UsageError: it is no connection of a server's, or seconds make no sense.
+        """
+        self._owner.penalize(self, seconds, why)
+
+    def exchange_codec(self, codec: Codec) -> Codec:
+        """Not for applications: put a codec in the place of its own, which is returned."""
+        own, self._codec = self._codec, codec
+        return own
+
+    @property
     def is_receiving(self) -> bool:
         """Whether more may come in: the peer has not ended its stream, nor has the connection
         ended. Messages that came before are received all the same."""
@@ -122,7 +151,7 @@ class Connection(Stream):
                 if self._resume_at >= 0:
                     self._took_one(len(inbox) - 1)
                 return inbox.pop()
-            if self._input_error is not None or self._draining:
+            if self._input_error is not None or self._draining is not None:
                 self._end_of_messages()
             waiter = self._waiter
             if waiter is None:
@@ -166,7 +195,7 @@ class Connection(Stream):
             if self._codec.pending:
                 return
             # Draining, and nothing left to do: the moment that was waited for.
-            self.close(CloseReason.SHUTDOWN)
+            self.close(self._draining or CloseReason.SHUTDOWN)
         if self._input_error is END_OF_STREAM:
             raise StopAsyncIteration
         if self._reason is not None and self._reason.in_good_order:
@@ -251,7 +280,7 @@ class Connection(Stream):
             self._on_peer_error(error)
             return
         if messages:
-            self.message_began = None
+            self.unfinished = None
             self.messages_received += len(messages)
             self._deliver(messages, len(data))
         if self._codec.incomplete:
@@ -285,7 +314,7 @@ class Connection(Stream):
         limits = self._owner.limits
         self._reading = False
         # The peer cannot end its message now; that is no fault of its own.
-        self.message_began = None
+        self.unfinished = None
         self._resume_at = len(self._inbox) * limits.low_water // limits.high_water
         self._watch()
 
@@ -294,20 +323,26 @@ class Connection(Stream):
         codec = self._codec
         if self._input_error is not None or not self._reading:
             return
-        if self.message_began is None:
-            self.message_began = self.last_active
-            if self._owner.limits.message is not None:
-                self._reactor.file(self, self.last_active + self._owner.limits.message)
+        if self.unfinished is None:
+            self._begin_message(self.last_received)
         if codec.quiet is not None:
             if self._quiet_timer is not None:
                 self._quiet_timer.cancel()
             self._quiet_timer = self._reactor.loop.call_later(codec.quiet, self._on_quiet)
 
+    def _begin_message(self, began: float) -> None:
+        limits = self._owner.limits
+        counted = self.bytes_received - self._codec.pending
+        self.unfinished = message = Credit(began, counted, limits.rate_grace)
+        if limits.message is not None:
+            self._reactor.file(self, began + limits.message)
+        if limits.min_receive_rate is not None:
+            self._reactor.file(self, message.due)
+
     def _resume_reading(self) -> None:
         super()._resume_reading()
-        if self._codec.incomplete and self._owner.limits.message is not None:
-            self.message_began = self._reactor.clock()
-            self._reactor.file(self, self.message_began + self._owner.limits.message)
+        if self._codec.incomplete:
+            self._begin_message(self._reactor.clock())
 
     def _on_quiet(self) -> None:
         self._quiet_timer = None
@@ -327,7 +362,7 @@ class Connection(Stream):
             self._on_peer_error(error)
             return False
         if messages:
-            self.message_began = None
+            self.unfinished = None
             self.messages_received += len(messages)
             self._deliver(messages, sum(map(len, messages)))
         return self._state is not State.CLOSED and self._state is not State.CLOSING
@@ -335,7 +370,7 @@ class Connection(Stream):
     def _on_peer_error(self, error: PeerError) -> None:
         """The peer broke the rules. What was whole before that is delivered first."""
         completed, error.completed = error.completed, []
-        self.message_began = None
+        self.unfinished = None
         if completed:
             self.messages_received += len(completed)
             self._deliver(completed, sum(map(len, completed)))
@@ -343,6 +378,7 @@ class Connection(Stream):
             self._input_over(error, error.reason)
             self._watch()
             self._on_input_over()
+            self._watch_half_closed()
 
     def _on_input_over(self) -> None:
         """A conversation sees its iteration end and goes on from there. (A responder has
@@ -360,14 +396,25 @@ class Connection(Stream):
 
     # ---- Draining
 
-    def finish(self) -> None:
-        """Close for shutdown as soon as nothing is under way: now, or after the message that
-        is being received or answered. Until then it goes on."""
-        self._draining = True
-        if self._is_idle():
-            self.close(CloseReason.SHUTDOWN)
+    def finish(self, reason: CloseReason = CloseReason.SHUTDOWN) -> None:
+        """Close as soon as nothing is under way: now, or after the message that is being received
+        or answered. Until then it goes on.
 
-    def _is_idle(self) -> bool:
+        Args:
+            reason: the close reason it will have, unless it was told to finish before.
+        """
+        self._draining = self._draining or reason
+        if self.is_idle:
+            self.close(self._draining)
+
+    @property
+    def is_finishing(self) -> bool:
+        """Whether it ends as soon as nothing is under way: its server drains, or its lifetime is
+        over. A conversation may say goodbye when it sees this."""
+        return self._draining is not None
+
+    @property
+    def is_idle(self) -> bool:
         """Whether nothing is under way: in either direction, or in the handler."""
         return (
             not self._inbox
@@ -378,8 +425,8 @@ class Connection(Stream):
         )
 
     def _on_all_sent(self) -> None:
-        if self._draining and self._is_idle():
-            self.close(CloseReason.SHUTDOWN)
+        if self._draining is not None and self.is_idle:
+            self.close(self._draining)
         else:
             super()._on_all_sent()
 

@@ -62,6 +62,10 @@ class Deadlines:
         else:
             subjects.add(subject)
 
+    def slot_end(self, when: float) -> float:
+        """When the slot of this time comes up."""
+        return math.ceil(when / self.tick) * self.tick
+
     def withdraw(self, subject: Subject) -> None:
         """Take `subject` out, wherever it is filed."""
         slot = subject.slot

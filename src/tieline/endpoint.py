@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import ssl
+import struct
+from typing import Any
 
 from .address import Address
 from .errors import TielineError, UsageError
@@ -21,7 +23,8 @@ class Endpoint:
 
     __slots__ = (
         "_local", "_outgoing", "_peer", "_peer_port", "_reactor", "_reason", "_socket", "_state",
-        "_tls", "bytes_received", "bytes_sent", "id", "last_active", "opened_at",
+        "_tls", "bytes_received", "bytes_sent", "client", "id", "last_received", "last_sent",
+        "opened_at",
     )  # fmt: skip
 
     _local: Address | None
@@ -36,8 +39,11 @@ class Endpoint:
     bytes_received: int
     bytes_sent: int
     id: int
-    last_active: float
+    last_received: float
+    last_sent: float
     opened_at: float
+    #: The client machine it is counted under; whoever admitted it sets this.
+    client: Any
 
     @property
     def peer(self) -> Address:
@@ -68,6 +74,11 @@ class Endpoint:
         return self._reason if self._state is State.CLOSED else None
 
     @property
+    def last_active(self) -> float:
+        """When a byte last made progress, in either direction (`time.monotonic`)."""
+        return max(self.last_received, self.last_sent)
+
+    @property
     def age(self) -> float:
         """Seconds since it was opened."""
         return self._reactor.clock() - self.opened_at
@@ -82,6 +93,21 @@ class Endpoint:
     def ssl_object(self) -> ssl.SSLObject | None:
         """The TLS session, for `cipher()`, `version()`, `getpeercert()`; `None` without TLS."""
         return None if self._tls is None else self._tls.ssl_object
+
+    @property
+    def peer_host(self) -> str:
+        """The host of the other end's address; empty for a Unix peer."""
+        return self._peer if isinstance(self._peer, str) else self._peer.host
+
+    @property
+    def peer_user(self) -> int | None:
+        """The user id at the other end of a Unix socket, as the kernel vouches for it (SO_PEERCRED,
+        unix(7)); `None` for any other peer, and once the connection is over."""
+        if self._state is State.CLOSED or not self.local.is_unix:
+            return None
+        raw = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        uid: int = struct.unpack("iII", raw)[1]
+        return uid
 
     def tcp_info(self) -> TcpInfo:
         """What the kernel knows: round-trip time, retransmissions, window.

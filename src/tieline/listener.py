@@ -21,7 +21,7 @@ from .errors import translate_os_error
 from .reactor import READABLE, Reactor
 from .resolve import lookup_name, not_resolved
 
-__all__ = ["Acceptor", "Listener", "open_listening_sockets"]
+__all__ = ["Acceptor", "Listener", "close_listening", "open_listening_sockets"]
 
 #: Connections accepted in one go, before others of the turn get theirs.
 _ACCEPTS_PER_TURN = 64
@@ -50,14 +50,19 @@ _log = logging.getLogger("tieline")
 class Acceptor(Protocol):
     """Who takes the accepted sockets: the server."""
 
-    def can_accept(self) -> bool:
-        """Whether there is room. While there is not, the kernel's backlog is the queue."""
+    def can_accept(self, listener: Listener) -> bool | None:
+        """Whether there is room. While there is not, the kernel's backlog is the queue. `None`:
+        nobody waits."""
 
     def accepted(self, connected: socket.socket, name: Any, listener: Listener) -> None:
-        """Take over a connected, non-blocking socket."""
+        """Take over a connected socket, which blocks until it is told not to."""
 
-    def accept_failed(self, error: OSError, refused: bool) -> None:
-        """A client could not be accepted. `refused`: it has been told so."""
+    def accept_failed(self, error: OSError, refused: bool, rests: bool) -> None:
+        """A client could not be accepted. `refused`: it has been told so. `rests`: accepting
+        pauses for a moment."""
+
+    def accepts_again(self) -> None:
+        """That moment is over."""
 
     def listener_broke(self, listener: Listener) -> None:
         """It has closed itself: its socket is broken."""
@@ -90,21 +95,28 @@ class Listener:
         self._accept = _accepting(listening)
         self.family = listening.family
         self.address = Address.from_socket_name(listening.family, listening.getsockname())
-        # Given back when the machine is out of descriptors, so that a waiting client can be
-        # accepted and told no, instead of hanging in the backlog.
-        self._reserve: int | None = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._rest: asyncio.TimerHandle | None = None
         self._unlink = _inode_of(self.address)
         self._watched = READABLE
         reactor.register(listening.fileno(), self)
+        # Given back when the machine is out of descriptors, so that a waiting client can be
+        # accepted and told no, instead of hanging in the backlog.
+        self._reserve: int | None = None
+        try:
+            self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            reactor.unregister(listening.fileno())
+            raise
 
     def on_ready(self, mask: int) -> None:
         """The reactor's call: clients are waiting."""
         for _ in range(_ACCEPTS_PER_TURN):
             if self._socket is None or self._rest is not None:
                 return
-            if not self._acceptor.can_accept():
-                self._watch(select.EPOLLONESHOT)
+            can_accept = self._acceptor.can_accept(self)
+            if not can_accept:
+                if can_accept is False:
+                    self._watch(select.EPOLLONESHOT)
                 return
             try:
                 connected, name = self._accept()
@@ -113,13 +125,12 @@ class Listener:
             except OSError as error:
                 self._on_error(error)
                 continue
-            connected.setblocking(False)
             self._acceptor.accepted(connected, name, self)
 
     def _on_error(self, error: OSError) -> None:
         code = error.errno
         if code in _CLIENT_ERRORS:
-            self._acceptor.accept_failed(error, refused=False)
+            self._acceptor.accept_failed(error, refused=False, rests=False)
         elif code in _OUT_OF_DESCRIPTORS:
             self._pause(error, refused=self._refuse_one())
         elif code in _OUT_OF_MEMORY:
@@ -151,8 +162,8 @@ class Listener:
                 self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def _pause(self, error: OSError, refused: bool) -> None:
-        self._acceptor.accept_failed(error, refused)
         _log.warning("%s stops accepting for %.1f s: %s", self.address, _REST, error)
+        self._acceptor.accept_failed(error, refused, rests=True)
         self._watch(select.EPOLLONESHOT)
         self._rest = self._reactor.loop.call_later(_REST, self._end_of_rest)
 
@@ -161,12 +172,21 @@ class Listener:
         if self._reserve is None:
             with contextlib.suppress(OSError):
                 self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._acceptor.accepts_again()
         self.resume()
 
     def resume(self) -> None:
         """There may be room again: go on accepting."""
         if self._rest is None and self._watched != READABLE:
             self._watch(READABLE)
+
+    def somebody_waits(self) -> bool:
+        """Whether there is anybody to accept. A system call: for when it matters to know first."""
+        if self._socket is None:
+            return False
+        waiting = select.poll()
+        waiting.register(self._socket.fileno(), select.POLLIN)
+        return bool(waiting.poll(0))
 
     def _watch(self, mask: int) -> None:
         if self._socket is not None:
@@ -228,6 +248,7 @@ async def open_listening_sockets(
     addresses: list[Address],
     backlog: int,
     make: Callable[[int, int], socket.socket] = socket.socket,
+    unix_mode: int | None = None,
 ) -> list[socket.socket]:
     """Listen on all the addresses, or on none.
 
@@ -235,6 +256,7 @@ async def open_listening_sockets(
         addresses: an empty host is every address of the machine, IPv4 and IPv6.
         backlog: how many clients the kernel may hold before they are accepted.
         make: makes the sockets; tests put their faults in here.
+        unix_mode: the permission bits of a Unix socket's file; `None`: as the umask says.
 
     Raises:
         BindError: one of the addresses cannot be had.
@@ -244,7 +266,7 @@ async def open_listening_sockets(
     try:
         for address in addresses:
             if address.is_unix:
-                opened.append(_listen_unix(address, backlog, make))
+                opened.append(_listen_unix(address, backlog, make, unix_mode))
             elif address.host in ("", "*"):
                 opened.extend(_listen_everywhere(address, backlog, make))
             else:
@@ -252,9 +274,19 @@ async def open_listening_sockets(
                     opened.append(_listen(family, name, address, backlog, make))
     except BaseException:
         for listening in opened:
-            listening.close()
+            close_listening(listening)
         raise
     return opened
+
+
+def close_listening(listening: socket.socket) -> None:
+    """Close a listening socket that nobody serves; a Unix socket leaves no file. Idempotent."""
+    if listening.fileno() >= 0 and listening.family == socket.AF_UNIX:
+        path = listening.getsockname()
+        if isinstance(path, str) and path:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+    listening.close()
 
 
 async def _resolve(address: Address) -> list[tuple[int, Any]]:
@@ -298,6 +330,7 @@ def _listen(
     address: Address,
     backlog: int,
     make: Callable[[int, int], socket.socket],
+    mode: int | None = None,
 ) -> socket.socket:
     listening = None
     try:
@@ -309,21 +342,27 @@ def _listen(
             # Linux hands this on to accepted sockets, which saves a call for each of them.
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listening.setblocking(False)
+        if mode is not None:
+            # Before it has a name: the file gets these bits, and never has others.
+            os.fchmod(listening.fileno(), mode)
         listening.bind(name)
         listening.listen(backlog)
     except OSError as error:
         if listening is not None:
-            listening.close()
+            close_listening(listening)
         raise translate_os_error(error, "bind", address) from error
     return listening
 
 
 def _listen_unix(
-    address: Address, backlog: int, make: Callable[[int, int], socket.socket]
+    address: Address,
+    backlog: int,
+    make: Callable[[int, int], socket.socket],
+    mode: int | None,
 ) -> socket.socket:
     if not address.path.startswith("\0"):
         _remove_stale_socket(address.path)
-    return _listen(socket.AF_UNIX, address.path, address, backlog, make)
+    return _listen(socket.AF_UNIX, address.path, address, backlog, make, mode)
 
 
 def _remove_stale_socket(path: str) -> None:

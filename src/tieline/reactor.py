@@ -31,6 +31,13 @@ _TURN = 0.01
 #: Connections asked about their deadlines at once; closing one may take 20 µs in the kernel.
 _DEADLINES_PER_ROUND = 32
 
+#: Seconds of rest when the system refuses to say what is ready (it is out of memory): without it
+#: the loop would ask again and again.
+_REST = 0.5
+
+#: Seconds by which a loop's timer may be early: uvloop's counts in whole milliseconds.
+_TIMER_MARGIN = 0.002
+
 _log = logging.getLogger("tieline")
 
 
@@ -108,7 +115,11 @@ class Reactor:
             # What the last turn did not get to comes first: epoll would offer those that it
             # did get to before them again.
             left = self._left
-            events = iter(left or self._poll(0, _SOCKETS_PER_TURN))
+            try:
+                events = iter(left or self._poll(0, _SOCKETS_PER_TURN))
+            except OSError as error:
+                self._rest(error)
+                return
             self._left = []
             for descriptor, mask in events:
                 handler = ready.get(descriptor)
@@ -124,6 +135,15 @@ class Reactor:
                         break
         finally:
             self.now = 0.0
+
+    def _rest(self, error: OSError) -> None:
+        _log.warning("no socket is served for %.1f s: %s", _REST, error)
+        self.loop.remove_reader(self._epoll.fileno())
+        self.loop.call_later(_REST, self._end_of_rest)
+
+    def _end_of_rest(self) -> None:
+        if not self._epoll.closed:
+            self.loop.add_reader(self._epoll.fileno(), self.turn)
 
     def register(self, descriptor: int, handler: Ready, mask: int = READABLE) -> None:
         """Call `handler.on_ready` when the descriptor is ready for `mask`."""
@@ -156,9 +176,9 @@ class Reactor:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = when
-        # One tick later than asked for: the slot is over then, and neither timer nor clock
-        # can be so coarse that it is not.
-        delay = when - self.clock() + self._deadlines.tick
+        # When its slot comes up, and a moment later: a timer that is a little early would have
+        # to be set again.
+        delay = self._deadlines.slot_end(when) - self.clock() + _TIMER_MARGIN
         self._timer = self.loop.call_later(max(delay, 0.0), self.expire)
 
     def expire(self) -> None:

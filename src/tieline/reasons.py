@@ -25,15 +25,33 @@ class CloseReason(enum.StrEnum):
     PEER_RESET = "peer_reset"  #: the peer cut the connection off (RST)
     NETWORK_ERROR = "network_error"  #: the network lost it (timed out, unreachable)
     CLOSE_TIMEOUT = "close_timeout"  #: closing took longer than its limit; what was owed is lost
+    DRAIN_TIMEOUT = "drain_timeout"  #: still busy when the server had to stop
 
-    # Limits.
+    # Its clocks.
     IDLE_TIMEOUT = "idle_timeout"  #: no byte made progress in either direction
+    RECEIVE_IDLE_TIMEOUT = "receive_idle_timeout"  #: no byte came from the peer
+    SEND_IDLE_TIMEOUT = "send_idle_timeout"  #: no byte went to the peer
     FIRST_BYTE_TIMEOUT = "first_byte_timeout"  #: connected, and said nothing
     MESSAGE_TIMEOUT = "message_timeout"  #: began a message, and did not end it
-    SLOW_READER = "slow_reader"  #: owed more bytes than allowed, and did not take them
+    WRITE_STALL = "write_stall"  #: was owed bytes, and took none
+    HALF_CLOSED_TIMEOUT = "half_closed_timeout"  #: one side had ended, and nothing moved any more
+    LIFETIME = "lifetime"  #: was open for as long as any connection may be
+    SLOW_SENDER = "slow_sender"  #: sent a message more slowly than allowed
+    SLOW_READER = "slow_reader"  #: took what it was owed too slowly, or was owed too much
+
+    # Refused at the door.
     CLIENT_LIMIT = "client_limit"  #: refused: this client machine has its share
     NETWORK_LIMIT = "network_limit"  #: refused: this client's wider network has its share
-    NO_DESCRIPTORS = "no_descriptors"  #: refused: this machine is out of file descriptors
+    TOTAL_LIMIT = "total_limit"  #: refused: the places left are reserved for others
+    CLIENT_RATE = "client_rate"  #: refused: this client machine connects too often
+    PENALIZED = "penalized"  #: refused: this client machine has misbehaved
+    BANNED = "banned"  #: refused or closed: this client is banned
+    TABLE_FULL = "table_full"  #: refused: more clients than can be told apart
+    NO_DESCRIPTORS = "no_descriptors"  #: refused: this machine is out of file descriptors or memory
+
+    # By decision.
+    EVICTED = "evicted"  #: made room for another
+    KICKED = "kicked"  #: the operator closed it
 
     # What the peer sent.
     MESSAGE_TOO_LARGE = "message_too_large"  #: a message over the maximum

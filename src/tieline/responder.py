@@ -55,7 +55,7 @@ class RespondingConnection(Connection):
                 self._failed(error)
         else:
             self._respond_to_all(messages)
-        if self._outgoing is not None or self._draining:
+        if self._outgoing is not None or self._draining is not None:
             self._after_replies()
 
     def _respond_to_all(self, messages: list[Any]) -> None:
@@ -89,8 +89,8 @@ class RespondingConnection(Connection):
 
     def _after_replies(self) -> None:
         """A peer that does not take its replies is read from no more until it does."""
-        if self._draining and self._is_idle():
-            self.close(CloseReason.SHUTDOWN)
+        if self._draining is not None and self.is_idle:
+            self.close(self._draining)
         elif self._reading and self.owed > self._owner.limits.high_water:
             self._reading = False
             self._watch()

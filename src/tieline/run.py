@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .server import Handler, Server, serve
@@ -16,6 +16,7 @@ def run(
     handler: Handler,
     *addresses: Any,
     drain: float = 10.0,
+    spread: float = 0.0,
     ready: Callable[[Server], object] | None = None,
     **options: Any,
 ) -> None:
@@ -23,28 +24,33 @@ def run(
 
     Args:
         handler, addresses, options: as for `tieline.serve`.
-        drain: seconds that busy connections have to finish after the first signal.
+        drain: seconds that busy connections have to finish after the first signal (default 10).
+        spread: seconds over which idle ones are closed then (default 0: at once).
         ready: called with the server once it listens.
 
     Raises:
         What `Server.start` raises. Must be called from the main thread, outside a loop.
     """
-    asyncio.run(serve_until_signal(serve(handler, *addresses, **options), drain, ready))
+    server = serve(handler, *addresses, **options)
+    asyncio.run(serve_until_signal(server, ready=ready, stop=lambda: server.drain(drain, spread)))
 
 
 async def serve_until_signal(
     server: Server,
-    drain: float = 10.0,
+    *,
     ready: Callable[[Server], object] | None = None,
+    stop: Callable[[], Awaitable[object]] | None = None,
     on_signal: Callable[[signal.Signals, bool], object] | None = None,
+    on_hangup: Callable[[], object] | None = None,
 ) -> signal.Signals | None:
     """Serve until the server ends or SIGINT or SIGTERM comes; then drain.
 
     Args:
         server: not started yet.
-        drain: seconds for busy connections, after the first signal.
         ready: called with the server once it listens.
+        stop: what to await after the first signal (default: `server.drain`).
         on_signal: called with each signal, and whether it is the first.
+        on_hangup: called at SIGHUP; without it, that ends the program as it does any other.
 
     Returns:
         The first signal, or `None` when the server was closed by other means.
@@ -63,14 +69,16 @@ async def serve_until_signal(
     async with server:
         for number in handled:
             loop.add_signal_handler(number, on, number)
+        if on_hangup is not None:
+            loop.add_signal_handler(signal.SIGHUP, on_hangup)
         try:
             if ready is not None:
                 ready(server)
             await _first_of(first.wait(), server.wait_closed())
             if received:
-                await _first_of(second.wait(), server.drain(drain))
+                await _first_of(second.wait(), (stop or server.drain)())
         finally:
-            for number in handled:
+            for number in (*handled, signal.SIGHUP):
                 loop.remove_signal_handler(number)
     return received[0] if received else None
 

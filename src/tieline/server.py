@@ -1,113 +1,64 @@
-"""A server: listeners, admission, and a handler for each connection."""
+"""A server: where it listens, how it starts, and how it stops."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
-import logging
 import socket
 import ssl
-import struct
-from collections.abc import Awaitable, Callable, Generator, Iterator
-from typing import Any, Self, cast
+import time
+from collections.abc import Callable, Generator
+from typing import Any, Self
 
+from .acceptor import Acceptor
 from .address import Address, parse_address
-from .admission import Admission, Client
+from .admission import Admission
 from .charset import Charset, message_codec
 from .connection import Connection
-from .conversation import connection_of
-from .counters import Counters
-from .errors import (
-    ConnectionClosedError,
-    PeerError,
-    SettingError,
-    TlsError,
-    UsageError,
-    translate_os_error,
-)
+from .errors import SettingError, UsageError, translate_os_error
+from .events import DrainBegun, DrainEnded, ServerStarted
 from .framing import Codec, Framing, Raw
+from .hosting import Conversation, Handler
 from .limits import Limits
-from .listener import Listener, open_listening_sockets
+from .listener import Listener, close_listening, open_listening_sockets
+from .operating import Operating
 from .reactor import Reactor
 from .reasons import CloseReason
-from .responder import Respond, RespondingConnection
-from .states import State
-from .tls import TlsSocket
 
 __all__ = ["Conversation", "Handler", "Server", "serve"]
 
-#: A coroutine function that is given the connection: one task for each.
-Conversation = Callable[[Connection], Awaitable[None]]
-#: A conversation, or a responder: a plain function called with each message.
-Handler = Conversation | Respond
 
-_LINGER_ZERO = struct.pack("ii", 1, 0)
-
-_log = logging.getLogger("tieline")
-
-
-class Server:
+class Server(Operating):
     """Serves connections on one or more addresses. Made by `tieline.serve`.
 
     Use it as an asynchronous context (leaving it closes it), or call `start` and `close`.
 
     Attributes:
-        limits: what it allows.
+        limits: what it allows; `change_limits` changes it.
         counters: what it has done.
-        admission: who holds connections now.
+        admission: who may come in, and who holds connections now.
+        events: what happens, for whoever subscribes.
+        started_at: when it began to listen, in seconds since 1970; 0.0 before.
     """
 
     def __init__(
         self,
-        handler: Handler,
         addresses: tuple[str | Address, ...],
-        make_codec: Callable[[], Codec],
-        limits: Limits,
-        tls: ssl.SSLContext | None,
-        on_open: Callable[[Connection], object] | None,
-        on_close: Callable[[Connection, CloseReason], object] | None,
-        on_refuse: Callable[[Address, CloseReason], object] | None,
         backlog: int,
+        unix_mode: int | None,
+        *arguments: Any,
     ) -> None:
-        self.limits = limits
-        self.counters = Counters()
-        self.admission = Admission(limits)
+        """Not for applications, which call `serve`."""
+        super().__init__(*arguments)
         self._addresses = [parse_address(address) for address in addresses]
-        self._make_codec = make_codec
-        self._tls = tls
-        self._on_open = on_open
-        self._on_close = on_close
-        self._on_refuse = on_refuse
         self._backlog = backlog
+        self._unix_mode = unix_mode
         self._started = False
         self._closed = False
-        # Whether listeners have stopped accepting because of the total cap.
-        self._is_full = False
-        self._reactor: Reactor | None = None
-        self._listeners: list[Listener] = []
+        self._draining = False
         self._listened: list[Address] = []
-        self._connections: dict[int, Connection] = {}
-        # Conversations that go on after their connection has ended. The others are found, and
-        # kept alive, through their connection.
-        self._stragglers: set[asyncio.Task[None]] = set()
-        self._all_gone: list[asyncio.Future[None]] = []
         #: Makes listening sockets; the one place where tests put faults in.
         self.make_socket: Callable[[int, int], socket.socket] = socket.socket
-        self._conversation: Conversation | None = None
-        # One bound method and one context for all conversations: 136 bytes for each otherwise.
-        self._on_ended = self._conversation_ended
-        self._context = contextvars.copy_context()
-        if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
-            getattr(handler, "__call__", None)  # noqa: B004 - an object with an async __call__
-        ):
-            self._conversation = cast(Conversation, handler)
-            self._connection_type: type[Connection] = Connection
-        else:
-            self.responder = cast(Respond, handler)
-            self._connection_type = RespondingConnection
-
-    # ---- Starting and stopping
 
     async def start(self) -> None:
         """Listen on every address, or on none.
@@ -120,77 +71,109 @@ class Server:
         if self._started:
             raise UsageError("a server starts once: make another")
         self._started = True
-        sockets = await open_listening_sockets(self._addresses, self._backlog, self.make_socket)
+        sockets = await open_listening_sockets(
+            self._addresses, self._backlog, self.make_socket, self._unix_mode
+        )
         self._context = contextvars.copy_context()
         try:
             if self._closed:
                 raise UsageError("the server was closed while it was starting")
             self._reactor = Reactor.of(asyncio.get_running_loop())
+            self._acceptor = Acceptor(self, self._reactor)
+            self._set_up_acceptor()
             for listening in sockets:
-                self._listeners.append(Listener(self, self._reactor, listening))
+                listener = Listener(self._acceptor, self._reactor, listening)
+                self._acceptor.listeners.append(listener)
         except BaseException as error:
             self.close_listeners()
             for listening in sockets:
-                listening.close()
+                close_listening(listening)
             if self._reactor is not None:
                 self._reactor.close_if_unused()
             if isinstance(error, OSError):
                 raise translate_os_error(error, "bind", self._addresses[0]) from error
             raise
-        self._listened = [listener.address for listener in self._listeners]
+        self._listened = [listener.address for listener in self._acceptor.listeners]
+        self.started_at = time.time()
+        if self.events.wanted:
+            self.events.announce(ServerStarted(addresses=tuple(self._listened)))
 
     @property
     def addresses(self) -> list[Address]:
         """Where it listens (or did, once closed), with the ports that the system chose."""
         return list(self._listened)
 
-    @property
-    def connections(self) -> Iterator[Connection]:
-        """The connections that are open now, oldest first."""
-        return iter(list(self._connections.values()))
-
-    def __len__(self) -> int:
-        return len(self._connections)
-
     def close_listeners(self) -> None:
         """Let nobody new in; those connected go on undisturbed. Idempotent."""
         self._closed = True
-        listeners, self._listeners = self._listeners, []
-        for listener in listeners:
-            listener.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
         self._check_all_gone()
 
-    async def drain(self, seconds: float = 10.0) -> bool:
+    @property
+    def is_draining(self) -> bool:
+        """Whether `drain` has begun."""
+        return self._draining
+
+    async def drain(self, seconds: float = 10.0, spread: float = 0.0) -> bool:
         """Stop in good order: no newcomers, close the idle, let the busy finish.
 
         A connection is idle when no message is under way in either direction and its handler
         waits for the next one. A conversation sees its messages end; a busy one is closed after
-        the message it is at. What is left after the time is reset.
+        the message it is at. `Connection.is_finishing` tells a handler. What is left after the
+        time is reset.
 
         Args:
-            seconds: how long the busy ones have.
+            seconds: how long they have.
+            spread: seconds over which connections are told, evenly, so that their clients do not
+                return in one instant (default 0: all at once).
 
         Returns:
             Whether all of them finished in time.
 
+        Raises:
+            SettingError: a time is negative, or the spread longer than the whole.
+
         Cancelling stops the wait; connections go on draining.
         """
+        if not 0 <= spread <= seconds:
+            raise SettingError(
+                "spread ({spread}) must be from 0 to the whole time for draining ({seconds})",
+                spread=spread,
+                seconds=seconds,
+            )
+        self._draining = True
         self.close_listeners()
-        for connection in self.connections:
-            connection.finish()
+        if self.events.wanted:
+            begun = DrainBegun(connections=len(self), seconds=seconds, spread=spread)
+            self.events.announce(begun)
+        self._sweep(self.connections, Connection.finish, spread)
+        left, in_time = 0, True
         try:
             async with asyncio.timeout(seconds):
                 await self.wait_closed()
         except TimeoutError:
-            await self.close()
-            return False
-        return True
+            left, in_time = len(self), False
+            await self.close(CloseReason.DRAIN_TIMEOUT)
+        if self.events.wanted:
+            self.events.announce(DrainEnded(reset=left))
+        return in_time
 
-    async def close(self) -> None:
-        """Stop now: no newcomers, connections are reset, conversations cancelled. Idempotent."""
+    async def close(self, reason: CloseReason = CloseReason.SHUTDOWN) -> None:
+        """Stop now: no newcomers, connections are reset, conversations cancelled. Idempotent.
+
+        Args:
+            reason: the close reason of the connections that are open.
+        """
         self.close_listeners()
+        for sweep in self._sweeps:
+            sweep.cancel()
+        self._sweeps.clear()
+        if self._cleaning is not None:
+            self._cleaning.cancel()
+            self._cleaning = None
         for connection in self.connections:
-            connection.abort(CloseReason.SHUTDOWN)
+            connection.abort(reason)
         tasks = list(self._stragglers)
         current = asyncio.current_task()
         for task in tasks:
@@ -198,6 +181,7 @@ class Server:
                 task.cancel()
         if waiting := [task for task in tasks if task is not current]:
             await asyncio.wait(waiting)
+        self.events.flush()
 
     async def wait_closed(self) -> None:
         """Wait until the listeners are closed, every connection and every conversation over.
@@ -226,181 +210,6 @@ class Server:
         yield from self.start().__await__()
         return self
 
-    # ---- What the listeners call
-
-    def can_accept(self) -> bool:
-        """Whether the total cap has room."""
-        self._is_full = self.admission.full
-        return not self._is_full
-
-    def accepted(self, connected: socket.socket, name: Any, listener: Listener) -> None:
-        """A client has come: let it in, or tell it no."""
-        assert self._reactor is not None
-        family = listener.family
-        if family == socket.AF_INET:
-            host, port = name
-            admitted = self.admission.admit(host)
-            peer: str | Address = host
-        elif family == socket.AF_INET6:
-            host, port, _, scope = name
-            admitted = self.admission.admit(host, scope)
-            peer = Address(host, port, scope=scope)
-        else:
-            port = 0
-            admitted = self.admission.admit("", uid=_peer_user(connected))
-            peer = Address.from_socket_name(family, name)
-        if not isinstance(admitted, Client):
-            self._refuse(connected, admitted, Address.from_socket_name(family, name))
-            return
-        if peer == admitted.host:
-            peer = admitted.host  # one text for all of a client's connections
-        try:
-            channel: socket.socket | TlsSocket = connected
-            if self._tls is not None:
-                channel = TlsSocket(connected, self._tls, server_side=True)
-            codec = self._make_codec()
-            connection = self._connection_type(self, self._reactor, channel, codec, peer, port)
-        except BaseException:
-            self.admission.release(admitted)
-            connected.close()
-            raise
-        connection.client = admitted
-        self.counters.accepted += 1
-        self._connections[connection.id] = connection
-        self._begin(connection)
-
-    def _refuse(self, connected: socket.socket, reason: CloseReason, peer: Address) -> None:
-        # A reset leaves nothing behind in this kernel, however often they come.
-        self.counters.refused[reason] += 1
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
-        connected.close()
-        if self._on_refuse is not None:
-            try:
-                self._on_refuse(peer, reason)
-            except Exception:
-                _log.exception("the on_refuse hook failed")
-
-    def accept_failed(self, error: OSError, refused: bool) -> None:
-        """A client could not be accepted."""
-        if refused:
-            self.counters.refused[CloseReason.NO_DESCRIPTORS] += 1
-        else:
-            self.counters.accept_errors += 1
-
-    def listener_broke(self, listener: Listener) -> None:
-        """It has closed itself: its socket is broken."""
-        self._listeners.remove(listener)
-        self._check_all_gone()
-
-    # ---- A connection's life
-
-    def _begin(self, connection: Connection) -> None:
-        if self._on_open is not None:
-            try:
-                self._on_open(connection)
-            except Exception as error:
-                self.handler_failed(connection, error)
-                connection.close(CloseReason.HANDLER_ERROR)
-                return
-            if connection.state is State.CLOSED or connection.state is State.CLOSING:
-                return  # the hook has shown it out
-        if self._conversation is not None:
-            self._context.copy().run(self._converse, connection)
-
-    def _converse(self, connection: Connection) -> None:
-        """Start the handler, in the context in which the server was started."""
-        assert self._conversation is not None
-        try:
-            coroutine = self._conversation(connection)
-            task = connection.start_conversation(cast(Any, coroutine))
-        except Exception as error:
-            self.handler_failed(connection, error)
-            connection.close(CloseReason.HANDLER_ERROR)
-        else:
-            task.add_done_callback(self._on_ended, context=self._context)
-
-    def _conversation_ended(self, task: asyncio.Task[None]) -> None:
-        """The handler has returned, raised, or was cancelled: its connection ends with it."""
-        connection: Connection = connection_of(task)
-        if task.cancelled():
-            connection.abort()
-        else:
-            error = task.exception()
-            if error is None:
-                connection.close()
-            elif self._is_own_end(connection, error):
-                # Its traceback holds frames that hold it: let them go now, not when garbage is
-                # collected, since thousands may end together.
-                error.__traceback__ = None
-                connection.close()
-            else:
-                self.handler_failed(connection, error)
-                connection.close(CloseReason.HANDLER_ERROR)
-        # After closing, which tells other tasks that receive.
-        connection.end_conversation()
-        self._stragglers.discard(task)
-        self._check_all_gone()
-
-    @staticmethod
-    def _is_own_end(connection: Connection, error: BaseException) -> bool:
-        """Whether a handler was ended by its own connection's end: no mistake of its own."""
-        return isinstance(error, (ConnectionClosedError, PeerError, TlsError)) and (
-            not connection.is_receiving
-        )
-
-    def handler_failed(self, connection: Connection, error: BaseException) -> None:
-        """A handler raised: count it and log it, once."""
-        self.counters.handler_errors += 1
-        _log.error(
-            "the handler of connection %d (%s) failed",
-            connection.id,
-            connection.peer,
-            exc_info=error,
-        )
-
-    def connection_gone(self, connection: Connection) -> None:
-        """A connection has ended."""
-        reason = connection.close_reason
-        assert reason is not None
-        del self._connections[connection.id]
-        counters = self.counters
-        counters.closed[reason] += 1
-        counters.bytes_received += connection.bytes_received
-        counters.bytes_sent += connection.bytes_sent
-        counters.messages_received += connection.messages_received
-        counters.messages_sent += connection.messages_sent
-        if (task := connection.task) is not None:
-            self._stragglers.add(task)
-        self.admission.release(connection.client)
-        if self._is_full:
-            self._is_full = False
-            for listener in self._listeners:
-                listener.resume()
-        if self._on_close is not None:
-            try:
-                self._on_close(connection, reason)
-            except Exception as error:
-                self.handler_failed(connection, error)
-        if self._all_gone:
-            self._check_all_gone()
-
-    def _is_all_gone(self) -> bool:
-        return not (self._listeners or self._connections or self._stragglers)
-
-    def _check_all_gone(self) -> None:
-        if self._all_gone and self._is_all_gone():
-            waiting, self._all_gone = self._all_gone, []
-            for future in waiting:
-                if not future.done():
-                    future.set_result(None)
-
-
-def _peer_user(connected: socket.socket) -> int | None:
-    """The user at the other end of a Unix socket (SO_PEERCRED, unix(7))."""
-    raw = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    uid: int = struct.unpack("iII", raw)[1]
-    return uid
-
 
 def serve(
     handler: Handler,
@@ -413,7 +222,9 @@ def serve(
     on_open: Callable[[Connection], object] | None = None,
     on_close: Callable[[Connection, CloseReason], object] | None = None,
     on_refuse: Callable[[Address, CloseReason], object] | None = None,
-    backlog: int = 1024,
+    backlog: int = 4096,
+    unix_mode: int | None = None,
+    admission: Admission | None = None,
 ) -> Server:
     """Make a server; it listens once it is entered or started::
 
@@ -434,7 +245,11 @@ def serve(
         on_open: called with each connection that was let in, before its handler.
         on_close: called with each connection that ended, and its reason.
         on_refuse: called with the address of each client told no at the door, and the reason.
-        backlog: clients that the kernel holds before they are accepted (default 1024).
+        backlog: clients that the kernel holds before they are accepted (default 4096; the
+            system may hold fewer: net.core.somaxconn).
+        unix_mode: the permission bits of a Unix socket's file, such as `0o600` (default: as the
+            umask says).
+        admission: who decides who may come in, and counts (default: `LocalAdmission(limits)`).
 
     Raises:
         AddressError, SettingError: the arguments make no sense.
@@ -452,10 +267,11 @@ def serve(
     framing = framing or Raw()
     charset = None if encoding is None else Charset(encoding, errors)
 
-    def make_codec() -> Codec:
-        return message_codec(framing, charset, limits.max_message)
+    def make_codec(maximum: int) -> Codec:
+        return message_codec(framing, charset, maximum)
 
-    make_codec()  # what cannot work is said now, not to the first client
+    make_codec(limits.max_message)  # what cannot work is said now, not to the first client
     return Server(
-        handler, addresses, make_codec, limits, tls, on_open, on_close, on_refuse, backlog
-    )
+        addresses, backlog, unix_mode,
+        handler, make_codec, limits, tls, on_open, on_close, on_refuse, admission,
+    )  # fmt: skip

@@ -13,7 +13,10 @@ import ssl
 from .address import Address
 from .errors import SettingError
 
-__all__ = ["TlsSocket", "name_to_prove"]
+__all__ = ["SHORT_OF_MEMORY", "TlsSocket", "name_to_prove"]
+
+#: The machine is short of memory, which says nothing about a connection: it may be tried again.
+SHORT_OF_MEMORY = frozenset({errno.ENOBUFS, errno.ENOMEM})
 
 _READ_SIZE = 65_536
 
@@ -34,7 +37,7 @@ class TlsSocket:
         SettingError: that cannot be the name of a server.
     """
 
-    __slots__ = ("_incoming", "_object", "_outgoing", "_plain", "_unsent", "ended")
+    __slots__ = ("_incoming", "_object", "_outgoing", "_plain", "_unsent", "carried", "ended")
 
     def __init__(
         self,
@@ -60,6 +63,8 @@ class TlsSocket:
                 detail=str(error),
             ) from error
         self._unsent = b""
+        #: Bytes that the kernel has been given, with TLS's own.
+        self.carried = 0
         #: The peer has ended its stream; `recv` has nothing more to give than b"".
         self.ended = False
 
@@ -123,7 +128,7 @@ class TlsSocket:
                 self.ended = True
         # Reading may have produced bytes to send: key updates, alerts.
         if self._outgoing.pending:
-            self.flush()
+            self._flush_or_owe()
         if pieces:
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if self.ended:
@@ -153,8 +158,17 @@ class TlsSocket:
             raise BlockingIOError
         with memoryview(data) as view:
             taken = self._object.write(view[:_WRITE_SIZE])
-        self.flush()
+        self._flush_or_owe()
         return taken
+
+    def _flush_or_owe(self) -> None:
+        """Flush. What the kernel has no memory for stays owed: to fail now would lose what has been
+        decrypted, or have what has been encrypted sent again."""
+        try:
+            self.flush()
+        except OSError as error:
+            if error.errno not in SHORT_OF_MEMORY:
+                raise
 
     def flush(self) -> bool:
         """Give the kernel what is owed. True when nothing is."""
@@ -165,6 +179,7 @@ class TlsSocket:
                 sent = self._plain.send(self._unsent)
             except BlockingIOError:
                 return False
+            self.carried += sent
             self._unsent = self._unsent[sent:]
         return True
 
@@ -177,7 +192,7 @@ class TlsSocket:
         except ssl.SSLError:
             # The peer broke TLS off, so there is nobody left to tell.
             self.ended = True
-        self.flush()
+        self._flush_or_owe()
 
     def shutdown(self, how: int) -> None:
         self._plain.shutdown(how)

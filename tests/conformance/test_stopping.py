@@ -11,7 +11,7 @@ from support.clock import TICK, Clock
 from support.hooks import Watch, echo, eventually
 from support.peers import Peer
 from support.transports import Place
-from tieline import CloseReason, Connection, Limits, Line, State
+from tieline import CloseReason, Connection, Limits, Line, SettingError, State
 
 
 async def test_closing_a_server_resets_everybody(tcp_place: Place, kind: str) -> None:
@@ -204,7 +204,7 @@ async def test_what_is_left_at_the_deadline_is_reset(tcp_place: Place, kind: str
             await eventually(lambda: connection.bytes_received)
             assert not await server.drain(0.01)
             assert await peer.is_reset()
-    assert watch.closed == [(connection, CloseReason.SHUTDOWN)]
+    assert watch.closed == [(connection, CloseReason.DRAIN_TIMEOUT)]
 
 
 async def test_draining_lets_nobody_new_in(place: Place) -> None:
@@ -273,3 +273,142 @@ async def test_draining_is_bounded_by_closing_too(plain: Place) -> None:
             clock.advance(5 + TICK)
             assert await draining
     assert watch.closed == [(connection, CloseReason.SHUTDOWN)]
+
+
+# ---- In good order, over a time
+
+
+async def test_draining_may_tell_them_one_by_one(place: Place, kind: str) -> None:
+    """So that their clients do not all return in one instant."""
+    watch = Watch()
+    async with (
+        place.serve(echo(kind), framing=Line(), **watch.hooks) as server,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        peers = []
+        for _ in range(2):
+            peers.append(await stack.enter_async_context(await place.peer(server)))
+            await (await watch.next_open()).wait_secured()
+        draining = asyncio.create_task(server.drain(10, spread=0.2))
+        # The older one at once, and the other in its turn; until then it is served.
+        await eventually(lambda: watch.opened[0].is_finishing)
+        assert not watch.opened[1].is_finishing
+        await peers[1].send(b"still here\n")
+        assert await peers[1].receive_line() == b"still here\n"
+        assert await place.ask_fails(server)
+        for peer in peers:
+            assert await peer.receive_all() == b""
+            await peer.end()
+        assert await draining
+        assert watch.closed == [(each, CloseReason.SHUTDOWN) for each in watch.opened]
+
+
+async def test_one_that_leaves_before_its_turn_is_gone(plain: Place) -> None:
+    watch = Watch()
+    async with plain.serve(echo("responder"), **watch.hooks) as server:
+        async with await plain.peer(server) as first, await plain.peer(server) as second:
+            for _ in range(2):
+                await watch.next_open()
+            draining = asyncio.create_task(server.drain(3600, spread=3600))
+            assert await first.receive_all() == b""
+            await second.end()
+            assert await second.receive_all() == b""
+            await first.end()
+            assert await draining
+    assert {reason for _, reason in watch.closed} == {
+        CloseReason.SHUTDOWN,
+        CloseReason.PEER_CLOSED,
+    }
+
+
+async def test_closing_while_draining_waits_for_nobodys_turn(tcp_place: Place) -> None:
+    watch = Watch()
+    async with tcp_place.serve(echo("responder"), **watch.hooks) as server:
+        async with await tcp_place.peer(server), await tcp_place.peer(server) as second:
+            for _ in range(2):
+                await (await watch.next_open()).wait_secured()
+            draining = asyncio.create_task(server.drain(3600, spread=3600))
+            await eventually(lambda: watch.opened[0].is_finishing)
+            await server.close()
+            assert await second.is_reset()
+            await draining
+            assert not watch.opened[1].is_finishing
+    assert [reason for _, reason in watch.closed] == [CloseReason.SHUTDOWN] * 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "spread"), [(-1, 0), (10, -1), (10, 11), (float("nan"), 0), (10, float("nan"))]
+)
+async def test_draining_in_a_time_that_makes_no_sense_does_not_begin(
+    plain: Place, seconds: float, spread: float
+) -> None:
+    async with plain.serve(echo("responder")) as server:
+        with pytest.raises(SettingError):
+            await server.drain(seconds, spread)
+        assert not server.is_draining
+        assert await plain.ask(server, b"still here") == b"still here"
+
+
+async def test_a_handler_that_only_speaks_is_told_to_finish(place: Place) -> None:
+    """It never waits for a message, so that its end is its own to make."""
+    watch = Watch()
+
+    async def tick(connection: Connection) -> None:
+        await connection.wait_secured()
+        while not connection.is_finishing:
+            await connection.send(b".")
+            await asyncio.sleep(0)
+        await connection.send(b" and out")
+
+    async with place.serve(tick, **watch.hooks) as server:
+        async with await place.peer(server) as peer:
+            assert (await peer.receive(1)).startswith(b".")
+            assert not server.is_draining
+            draining = asyncio.create_task(server.drain(10))
+            assert (await peer.receive_all()).strip(b".") == b" and out"
+            assert server.is_draining
+            await peer.end()
+            assert await draining
+
+
+async def test_whoever_does_not_finish_is_reset_and_its_handler_cancelled(
+    tcp_place: Place,
+) -> None:
+    ended: list[str] = []
+
+    async def go_on(connection: Connection) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    watch = Watch()
+    async with tcp_place.serve(go_on, **watch.hooks) as server:
+        async with await tcp_place.peer(server) as one, await tcp_place.peer(server) as other:
+            for _ in range(2):
+                await (await watch.next_open()).wait_secured()
+            assert not await server.drain(0.01)
+            assert await one.is_reset()
+            assert await other.is_reset()
+    assert [reason for _, reason in watch.closed] == [CloseReason.DRAIN_TIMEOUT] * 2
+    assert ended == ["cancelled"] * 2
+
+
+async def test_a_conversation_that_outlives_its_connection_is_not_finished(plain: Place) -> None:
+    """Its connection is over, and it goes on: it had to be cancelled."""
+    ended: list[str] = []
+
+    async def tidy(connection: Connection) -> None:
+        connection.abort()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("cancelled")
+
+    watch = Watch()
+    async with plain.serve(tidy, **watch.hooks) as server:
+        async with await plain.peer(server):
+            await watch.next_close()
+            assert not await server.drain(0.01)
+    assert ended == ["cancelled"]

@@ -57,6 +57,15 @@ class Codec(ABC):
             UsageError: `UnframableError` or `UnencodableError`, or a message of the wrong type.
         """
 
+    def pack_text(self, text: str) -> bytes:
+        """The bytes that carry a text, whatever its messages are otherwise (UTF-8 where they are
+        bytes).
+
+        Raises:
+            UsageError: as `pack`.
+        """
+        return self.pack(text if self.encoding is not None else text.encode())
+
     def quiet_passed(self) -> list[Any]:
         """Silence of `quiet` seconds has passed: return the message that it ends, if any.
 
