@@ -10,7 +10,7 @@ from .cli.translation import use_language
 __all__ = ["main"]
 
 #: What the `cli` extra installs, by import name.
-_EXTRA = frozenset({"click", "prompt_toolkit", "wcwidth"})
+_EXTRA = frozenset({"click", "prompt_toolkit", "rich", "wcwidth"})
 
 
 def main() -> None:

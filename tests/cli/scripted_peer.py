@@ -7,14 +7,21 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 Script = Callable[[socket.socket], object]
 
 
 @contextlib.contextmanager
-def scripted_peer(script: Script) -> Iterator[str]:
-    """A server for one connection, which `script` handles. Gives its address."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+def scripted_peer(script: Script, path: Path | None = None) -> Iterator[str]:
+    """A server for one connection, which `script` handles, at this path if one is given.
+
+    Gives its address.
+    """
+    family = socket.AF_INET if path is None else socket.AF_UNIX
+    with socket.socket(family) as listening:
+        listening.bind(("127.0.0.1", 0) if path is None else str(path))
+        listening.listen()
         failures: list[BaseException] = []
 
         def serve() -> None:
@@ -28,7 +35,7 @@ def scripted_peer(script: Script) -> Iterator[str]:
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        yield f"127.0.0.1:{listening.getsockname()[1]}" if path is None else f"unix:{path}"
         # Nobody may have come: let `accept` go.
         with contextlib.suppress(OSError):
             listening.shutdown(socket.SHUT_RDWR)

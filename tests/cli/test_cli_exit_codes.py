@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -73,6 +74,19 @@ def test_failed_because_the_reply_is_no_text(tieline: Tieline) -> None:
         (["connect", "::1:7788"], "several colons"),
         (["srve"], "did you mean 'serve'?"),
         (["completion", "tcsh"], "'tcsh' is not one of"),
+        (["serve", "--port", "0", "--drain-spread", "1m"], "--drain-spread must not be longer"),
+        (["serve", "--port", "0", "--total-full", "wiat"], "did you mean 'wait'?"),
+        (["serve", "--port", "0", "--dry-run", "idel"], "did you mean 'idle'?"),
+        (["serve", "--port", "0", "--exempt-networks", "10"], "--exempt-networks"),
+        (["serve", "--port", "0", "--unix-mode", "999"], "is not a file's mode"),
+        (["serve", "--port", "0", "--control", "/x" * 60], "and a Unix socket's has at most"),
+        (["ctl", "kick"], "say which: numbers of connections, or --client KEY"),
+        (["ctl", "kick", "1", "--client", "x"], "say which"),
+        (["ctl", "connection", "x"], "'x' is not a valid integer"),
+        (["ctl", "drain", "--for", "1s", "--spread", "2s"], "--spread must not be longer"),
+        (["ctl", "connections", "--sort", "agee"], "'agee' is not one of"),
+        (["ctl", "knick"], "did you mean 'kick'?"),
+        (["config", "shew"], "did you mean 'show'?"),
     ],
 )
 def test_usage(tieline: Tieline, arguments: list[str], says: str) -> None:
@@ -80,6 +94,13 @@ def test_usage(tieline: Tieline, arguments: list[str], says: str) -> None:
     assert running.code == 2
     assert says in one_sentence(running)
     assert running.out == ""
+
+
+def test_missing_rich(tieline: Tieline) -> None:
+    (tieline.folder / "rich.py").write_text("raise ModuleNotFoundError(name='rich')")
+    running = tieline.run("config", "show", "send", PYTHONPATH=f"{tieline.folder}:{SOURCE}")
+    assert running.code == 2
+    assert one_sentence(running) == "the command needs rich: pip install 'tieline[cli]'"
 
 
 @pytest.mark.parametrize("missing", ["click", "prompt_toolkit"])
@@ -188,6 +209,42 @@ def test_address_of_another_machine(tieline: Tieline) -> None:
     running = tieline.run("serve", "--listen", "192.0.2.1:0")
     assert running.code == 8
     assert "is not an address of this machine" in one_sentence(running)
+
+
+def test_refused_by_policy(tieline: Tieline) -> None:
+    """Only a control socket says that it refuses, and why."""
+    refusal = {
+        "code": "not_allowed", "message": "", "hint": "use the account that it runs under",
+        "template": "user {value} may not control this server", "fields": {"value": 7},
+    }  # fmt: skip
+    line = json.dumps({"v": 1, "id": None, "ok": False, "error": refusal}).encode() + b"\n"
+    path = tieline.folder / "c.sock"
+    with scripted_peer(lambda peer: peer.sendall(line), path):
+        running = tieline.run("ctl", "--control", str(path), "info")
+    assert running.code == 9
+    assert one_sentence(running) == (
+        "user 7 may not control this server (use the account that it runs under)"
+    )
+
+
+def test_a_client_that_is_refused_at_the_door_sees_a_reset(tieline: Tieline) -> None:
+    """Which is all there is to see: no exit code pretends to know more."""
+    server = tieline.serve("--per-client", "1", "--echo")
+    with socket.create_connection(("127.0.0.1", server.port)):
+        server.line("opened")
+        running = tieline.run("send", server.address, "x")
+        assert "refused 127.0.0.1" in server.error_line("client_limit")
+    # The reset may come before the connection is known to be there, or after.
+    assert running.code in (3, 5)
+    assert "reset the connection" in one_sentence(running)
+
+
+def test_a_last_word_to_a_client_that_is_refused(tieline: Tieline) -> None:
+    server = tieline.serve("--per-client", "1", "--refusal", "busy", "--framing", "line")
+    with socket.create_connection(("127.0.0.1", server.port)):
+        server.line("opened")
+        with socket.create_connection(("127.0.0.1", server.port), 20) as refused:
+            assert refused.recv(100) == b"busy\n"
 
 
 @pytest.mark.parametrize(

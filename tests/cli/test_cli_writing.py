@@ -49,6 +49,31 @@ def test_counts(text: str, count: int) -> None:
     assert units.parse_count(text) == count
 
 
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [("20", 20), ("20/s", 20), ("30/m", 0.5), (" 1.5k / h ", 1500 / 3600), ("1/d", 1 / 86400)],
+)
+def test_rates(text: str, rate: float) -> None:
+    assert units.parse_rate(text) == rate
+
+
+@pytest.mark.parametrize(("text", "rate"), [("100", 100), ("64KiB/s", 65536), ("1.5k", 1500)])
+def test_rates_of_bytes(text: str, rate: float) -> None:
+    assert units.parse_byte_rate(text) == rate
+
+
+@pytest.mark.parametrize(("text", "share"), [("0.1", 0.1), ("10%", 0.1), (" 1 ", 1), ("0", 0)])
+def test_shares(text: str, share: float) -> None:
+    assert units.parse_share(text) == share
+
+
+@pytest.mark.parametrize("text", ["", "/s", "5/", "5/x", "5/s/s", "1 2", "5%%", "%", "1k%", "k"])
+@pytest.mark.parametrize("read", [units.parse_rate, units.parse_byte_rate, units.parse_share])
+def test_no_rates_and_no_shares(read: Any, text: str) -> None:
+    with pytest.raises(SettingError):
+        read(text)
+
+
 @pytest.mark.parametrize("text", ["", "5x", "-1s", "s", "1e3", "1 2", "٣", "0x10", "nan", "inf"])
 @pytest.mark.parametrize("read", [units.parse_duration, units.parse_size, units.parse_count])
 def test_no_units(read: Any, text: str) -> None:

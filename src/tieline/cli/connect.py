@@ -9,12 +9,13 @@ import click
 
 from ..address import Address, parse_address, parse_port
 from ..errors import AddressError, TielineError, UsageError
-from .app import Command, Shared
-from .dialling import Dialling, dialling_settings
+from .commands import Command, Shared
+from .dialling import Dialling, check_dialling, dialling_settings
 from .exits import Exit
 from .forms import form_of, form_settings
 from .log import Form, Log
-from .parameters import DURATION, Setting, Written, settings, text_settings
+from .options import Setting, settings
+from .parameters import DURATION, Written, text_settings
 from .plain_input import PlainInput
 from .running import run_command
 from .session import Session, Typing
@@ -39,6 +40,7 @@ _OWN = (
 
 @click.command(
     cls=Command,
+    check=check_dialling,
     help=N_("Hold a conversation with a server: type messages, see what comes."),
     examples=(
         N_("tieline connect                        # asks for server and messages"),

@@ -10,12 +10,13 @@ from typing import Any
 from ..address import Address
 from ..client import CLIENT_LIMITS, Connecting
 from ..client import connect as make_connection
-from .parameters import DURATION, Setting, charset_of
+from .options import Setting
+from .parameters import DURATION, charset_of
 from .payload_framing import PayloadFraming
 from .tls_settings import client_context
 from .translation import N_
 
-__all__ = ["Dialling", "dialling_settings"]
+__all__ = ["Dialling", "check_dialling", "dialling_settings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,15 @@ class Dialling:
             timeout=self.timeout,
             limits=dataclasses.replace(CLIENT_LIMITS, max_message=self.max_message),
         )
+
+
+def check_dialling(given: dict[str, Any]) -> None:
+    """Say what makes no sense together, wherever the connection may lead.
+
+    Raises:
+        SettingError, UsageError: there is something.
+    """
+    Dialling.of(Address("127.0.0.1", 1), given)
 
 
 def dialling_settings() -> tuple[Setting, ...]:

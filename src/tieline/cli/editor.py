@@ -11,9 +11,9 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
 from ..errors import TielineError, UsageError
 from ..framing import Raw
+from ..rules import nearest
 from .above_prompt import above_prompt
 from .session import Left, Session
-from .settings import nearest
 from .translation import N_
 from .translation import gettext as _
 from .units import format_duration

@@ -6,7 +6,7 @@ import sys
 
 from ..errors import UsageError
 from .log import Form
-from .parameters import Setting
+from .options import Setting
 from .translation import N_
 
 __all__ = ["form_of", "form_settings"]

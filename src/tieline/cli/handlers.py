@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import SettingError
-from .settings import nearest
+from ..rules import nearest
 
 __all__ = ["is_conversation", "load_handler"]
 

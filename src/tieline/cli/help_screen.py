@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import click
 
-from .parameters import Setting
 from .translation import gettext as _
 from .visible import width
 
-__all__ = ["COLUMNS", "command_screen", "rows", "wrap"]
+__all__ = ["COLUMNS", "command_screen", "group_screen", "wrap"]
 
 #: The width of a help screen, whatever the terminal's: one that fits everywhere.
 COLUMNS = 80
@@ -18,10 +17,16 @@ COLUMNS = 80
 _LEFT = 26
 
 
-def wrap(text: str, columns: int) -> list[str]:
-    """Lines of at most so many columns. Chinese may break anywhere, other text at spaces."""
+def wrap(text: str, columns: int, last: str = "") -> list[str]:
+    """Lines of at most so many columns. Chinese may break anywhere, other text at spaces.
+
+    Args:
+        text: what is to be wrapped.
+        columns: of the widest line.
+        last: what comes at the end, and is not broken.
+    """
     lines, line = [], ""
-    for piece in _pieces(text.strip()):
+    for piece in [*_pieces(text.strip()), last]:
         if line and width(line) + width(piece.rstrip()) > columns:
             lines.append(line.rstrip())
             line = piece.lstrip()
@@ -47,11 +52,15 @@ def _pieces(text: str) -> list[str]:
     return pieces
 
 
-def rows(pairs: Iterable[tuple[str, str]], left: int = _LEFT) -> list[str]:
+#: A name, what it is for, and perhaps what comes last and is not broken.
+Row = tuple[str, str] | tuple[str, str, str]
+
+
+def rows(found: Iterable[Row], left: int = _LEFT) -> list[str]:
     """Two columns: names and what they are for."""
     lines = []
-    for name, text in pairs:
-        texts = wrap(text, COLUMNS - left - 2) or [""]
+    for name, *parts in found:
+        texts = wrap(parts[0], COLUMNS - left - 2, *parts[1:]) or [""]
         head = f"  {name}"
         if width(head) > left:
             lines.append(head)
@@ -70,15 +79,15 @@ def _metavar(option: click.Option) -> str:
     return option.type.name.upper()
 
 
-def option_row(option: click.Option, *, everything: bool) -> tuple[str, str]:
+def option_row(option: click.Option, *, everything: bool) -> Row:
     """An option's names and its help; with everything, its default too."""
     names = ", ".join(option.opts)
     if not option.is_flag:
         names += " " + _metavar(option)
-    text = _(option.help or "")
+    text, default = _(option.help or ""), ""
     if everything and isinstance(option.default, str) and option.default:
-        text += _(" (default: {default})").format(default=option.default)
-    return names, text
+        default = _(" (default: {default})").format(default=option.default)
+    return names, text, default
 
 
 def command_screen(
@@ -109,6 +118,29 @@ def command_screen(
     return "\n".join(lines)
 
 
-def keys(command: click.Command) -> set[str]:
-    """The names under which a command's settings may stand in a file."""
-    return {option.key for option in command.params if isinstance(option, Setting)}
+def group_screen(
+    ctx: click.Context, title: str, examples: Iterable[str], commands: Mapping[str, str]
+) -> str:
+    """The help of a group of commands.
+
+    Args:
+        ctx: its context.
+        title: what the group is, in one sentence.
+        examples: command lines, perhaps with a remark that is translated.
+        commands: their names, and what each is for.
+    """
+    options = [each for each in ctx.command.get_params(ctx) if isinstance(each, click.Option)]
+    if ctx.parent is not None:
+        # What all commands share is on the first screen.
+        options = [each for each in options if getattr(each, "brief", False)]
+    lines = [
+        *wrap(_(title), COLUMNS),
+        "",
+        *(f"  {_(example)}" for example in examples),
+        "",
+        _("Usage: {usage}").format(usage=f"{ctx.command_path} [OPTIONS] COMMAND ..."),
+        *rows(((name, _(text)) for name, text in commands.items()), 14),
+        "",
+        *rows(option_row(option, everything=False) for option in options),
+    ]
+    return "\n".join(lines)

@@ -107,7 +107,29 @@ class Log:
         if self.form == "json":
             self._event(name, **fields)
 
+    def json_line(self, **fields: Any) -> None:
+        """An answer for programs, in whatever form: one object a line."""
+        self._out(json.dumps({"v": _JSON_VERSION, **fields}) + "\n")
+
     # -------------------------------------------------------------- for people
+
+    def print(self, text: str) -> None:
+        """A line of what was asked for, on stdout."""
+        self._out(text + "\n")
+
+    @property
+    def arrow(self) -> str:
+        """From what was to what is, as the terminal can show it."""
+        return self._fitting("→", "->")
+
+    def dim(self, text: str) -> str:
+        """The text, for stdout, as what matters less."""
+        return self._paint(text, _DIM)
+
+    @property
+    def paints(self) -> bool:
+        """Whether stdout is to be coloured."""
+        return wants_color(self._color, sys.stdout, os.environ)
 
     def notice(self, text: str) -> None:
         """Something worth knowing, on stderr; not when quiet."""
@@ -138,7 +160,7 @@ class Log:
         self._out(json.dumps({"v": _JSON_VERSION, "time": time, "event": name, **fields}) + "\n")
 
     def _paint(self, text: str, color: str) -> str:
-        if wants_color(self._color, sys.stdout, os.environ):
+        if self.paints:
             return f"\x1b[{color}m{text}\x1b[0m"
         return text
 
@@ -174,7 +196,8 @@ class Log:
         self.on_broken_pipe()
 
     def _error_line(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
 
 
 def silence_stdout() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,11 @@ import click
 from ..charset import Charset
 from ..errors import SettingError, TielineError
 from ..framing import Delimiter, Fixed, Framing, Gap, LengthPrefix, Line, Raw
-from ..limits import Limits
+from ..limits import RULES
 from . import units
 from .decoding import ERRORS
+from .limit_values import default_of, metavar_of, parse_limit, written_name
+from .options import Setting
 from .translation import LANGUAGES, N_, hint_of, sentence, with_hint
 from .written import parse_escapes
 
@@ -28,46 +29,14 @@ __all__ = [
     "COUNT",
     "DURATION",
     "FRAMING",
-    "SIZE",
-    "Setting",
+    "PAUSE",
     "Written",
     "charset_of",
     "limit_settings",
     "parse_framing",
-    "settings",
     "shared_settings",
     "text_settings",
 ]
-
-Decorator = Callable[[Any], Any]
-
-
-class Setting(click.Option):
-    """An option: flag, environment variable and key of the settings file in one.
-
-    Args:
-        brief: whether `-h` shows it, and not only `--help-all`.
-    """
-
-    def __init__(self, *names: Any, brief: bool = False, **attributes: Any) -> None:
-        super().__init__(*names, **attributes)
-        self.brief = brief
-
-    @property
-    def key(self) -> str:
-        """Its name in the settings file: that of the long flag."""
-        return (self.name or "").replace("_", "-")
-
-
-def settings(*made: Setting) -> Decorator:
-    """Give a command settings, in this order."""
-
-    def decorate(function: Any) -> Any:
-        for setting in reversed(made):
-            function.__dict__.setdefault("__click_params__", []).append(setting)
-        return function
-
-    return decorate
 
 
 class Written(_ParamType):
@@ -88,7 +57,7 @@ class Written(_ParamType):
         """The value; from a settings file it may come as a number."""
         if not isinstance(value, (str, int, float)):
             return value
-        text = str(value)
+        text = str(value).lower() if isinstance(value, bool) else str(value)
         if self._off and text.strip().lower() == "none":
             return None
         try:
@@ -108,7 +77,7 @@ def _positive(read: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 DURATION = Written("TIME", _positive(units.parse_duration))
-SIZE = Written("SIZE", _positive(units.parse_size))
+PAUSE = Written("TIME", units.parse_duration)
 COUNT = Written("N", units.parse_count)
 
 _FORMS = (
@@ -166,7 +135,7 @@ def text_settings() -> tuple[Setting, ...]:
     return (
         Setting(
             ["--framing"], type=FRAMING, default="raw", brief=True,
-            help=N_("raw, line, crlf, delimiter:TEXT, gap:TIME, length:N..."),
+            help=N_("raw, line, crlf, delimiter:TEXT, gap:TIME, length:N"),
         ),
         Setting(
             ["--encoding"], metavar="NAME", default="auto", brief=True,
@@ -176,10 +145,7 @@ def text_settings() -> tuple[Setting, ...]:
             ["--errors"], type=click.Choice(ERRORS), default=ERRORS[0],
             help=N_("bytes that are no text: shown as \\xNN, replaced by U+FFFD, or an error"),
         ),
-        Setting(
-            ["--max-message"], type=SIZE, default=_written_default("max_message"),
-            help=N_("the largest message, without its framing"),
-        ),
+        _limit_setting("max_message", brief=False),
     )  # fmt: skip
 
 
@@ -194,41 +160,37 @@ def charset_of(encoding: str, errors: str) -> Charset | None:
     return Charset(encoding, "strict" if errors == "escape" else errors)
 
 
-_KINDS: dict[str, tuple[str, Callable[[str], Any], Callable[[Any], str]]] = {
-    "seconds": ("TIME", units.parse_duration, units.format_duration),
-    "bytes": ("SIZE", units.parse_size, units.format_size),
-    "connections": ("N", units.parse_count, units.format_count),
-    "bits": ("BITS", units.parse_count, units.format_count),
-}
-
-
 def limit_settings(brief: Iterable[str], without: Iterable[str] = ()) -> tuple[Setting, ...]:
-    """A setting for each field of `Limits`, with its default, unit and help."""
-    made = []
-    for field in dataclasses.fields(Limits):
-        if field.name in without:
-            continue
-        name, read, _format = _KINDS[field.metadata["unit"]]
-        made.append(
-            Setting(
-                ["--" + field.name.replace("_", "-")],
-                type=Written(name, read, off="None" in str(field.type)),
-                default=_written_default(field.name),
-                help=field.metadata["help"],
-                brief=field.name in brief,
-            )
-        )
-    return tuple(made)
+    """A setting for each field of `Limits`: its default, its unit and its help are its rule's."""
+    return tuple(_limit_setting(name, brief=name in brief) for name in RULES if name not in without)
 
 
-def _written_default(name: str) -> str:
-    field = next(field for field in dataclasses.fields(Limits) if field.name == name)
-    format_value = _KINDS[field.metadata["unit"]][2]
-    return "none" if field.default is None else format_value(field.default)
+def _limit_setting(name: str, *, brief: bool) -> Setting:
+    rule = RULES[name]
+    several = rule.unit in ("networks", "limits")
+    return Setting(
+        ["--" + written_name(name)],
+        type=Written(rule.unit, lambda text: parse_limit(name, text)),
+        metavar=metavar_of(rule),
+        default=None if several else default_of(name),
+        multiple=several,
+        callback=_joined if several else None,
+        help=rule.help,
+        brief=brief,
+    )
 
 
-def shared_settings() -> tuple[Setting, ...]:
-    """What the command as a whole takes, before and after a command's name."""
+def _joined(_ctx: click.Context, _param: click.Parameter, value: Any) -> tuple[Any, ...]:
+    """Of a list that may be given in several flags, and several words in each: all of them."""
+    return tuple(word for words in value for word in words)
+
+
+def shared_settings(load: Callable[..., Any] | None = None) -> tuple[Setting, ...]:
+    """What the command as a whole takes, before and after a command's name.
+
+    Args:
+        load: what reads the file of `--config`.
+    """
     return (
         Setting(
             ["-q", "--quiet"], is_flag=True, help=N_("messages and errors only")
@@ -246,6 +208,6 @@ def shared_settings() -> tuple[Setting, ...]:
         ),
         Setting(
             ["--config"], type=click.Path(path_type=Path), metavar="FILE", is_eager=True,
-            help=N_("settings from a TOML file, under the flags' names"),
+            callback=load, help=N_("settings from a TOML file, under the flags' names"),
         ),
     )  # fmt: skip

@@ -65,3 +65,13 @@ class Outgoing:
     def __init__(self, *parts: str | bytes) -> None:
         self.parts: Parts = parts
         self.payload = Payload(b"", None)
+
+    @property
+    def data(self) -> bytes:
+        """The bytes that went out, without their framing. A tap asks for them, and for `text`."""
+        return self.payload.data
+
+    @property
+    def text(self) -> str | None:
+        """Their text, or `None` where they are none."""
+        return self.payload.text

@@ -56,6 +56,9 @@ class BytesCodec(Codec):
     def _payloads(self, messages: list[bytes]) -> list[Payload]:
         return [Payload(message, None) for message in messages]
 
+    def pack_text(self, text: str) -> bytes:
+        return self.pack(Outgoing(text))
+
     def pack(self, message: Outgoing) -> bytes:
         data = b"".join(self._encoded(part) for part in message.parts)
         packed = self._inner.pack(data)
@@ -221,6 +224,9 @@ class CharacterCodec(Codec):
         if self._buffer:
             raise TruncatedError(pending=len(self._buffer))
         return []
+
+    def pack_text(self, text: str) -> bytes:
+        return self.pack(Outgoing(text))
 
     def pack(self, message: Outgoing) -> bytes:
         encode = self._text.speaker.encode_stream

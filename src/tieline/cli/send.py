@@ -13,13 +13,14 @@ from ..address import parse_address
 from ..charset import Charset
 from ..connection import Connection
 from ..errors import EndOfStreamError, SettingError, TielineError, UsageError
-from .app import Command, Shared
-from .dialling import Dialling, dialling_settings
+from .commands import Command, Shared
+from .dialling import Dialling, check_dialling, dialling_settings
 from .ending import Ending, ending_of, gather
 from .exits import Exit, exit_of
 from .forms import form_of, form_settings
 from .log import Log
-from .parameters import DURATION, Setting, Written, settings, text_settings
+from .options import Setting, settings
+from .parameters import DURATION, Written, text_settings
 from .payload import Outgoing, Payload
 from .running import run_command
 from .translation import N_
@@ -67,6 +68,7 @@ _ENDING = (
 
 @click.command(
     cls=Command,
+    check=check_dialling,
     help=N_("Send one message over a connection of its own, and show the reply."),
     examples=(
         'tieline send 127.0.0.1:7788 "你好" --encoding gbk --expect "thank you"',

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from typing import Any
 
 import click
 
 from ..address import Address, parse_address, parse_port
-from ..errors import UsageError
-from ..limits import Limits
+from ..errors import SettingError, UsageError
+from ..limits import RULES, Limits
 from ..run import serve_until_signal
 from ..server import Server
 from ..server import serve as make_server
-from .app import Command, Shared
+from .commands import Command, Shared
+from .companions import companion_settings, companions
 from .exits import Exit
 from .forms import form_of, form_settings
 from .handlers import load_handler
 from .log import Log
-from .parameters import (
-    DURATION,
-    Setting,
-    Written,
-    charset_of,
-    limit_settings,
-    settings,
-    text_settings,
-)
+from .options import PLACES, Setting, settings
+from .parameters import COUNT, DURATION, PAUSE, Written, charset_of, limit_settings, text_settings
 from .payload import Outgoing
 from .payload_framing import PayloadFraming
+from .reload import Reload, check_drain
 from .running import exit_of_signal, raise_descriptor_limit, run_loop
 from .service import HandlerReports, Service
 from .tls_settings import server_context
@@ -39,6 +35,19 @@ from .written import parse_escapes
 __all__ = ["command"]
 
 _BRIEF_LIMITS = ("idle", "per_client")
+
+
+def _mode(text: str) -> int:
+    try:
+        mode = int(text, 8)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o777:
+        raise SettingError(
+            "{text!r} is not a file's mode", hint="write it as 600 or 660", text=text
+        )
+    return mode
+
 
 _WHERE_AND_WHAT = (
     Setting(
@@ -66,6 +75,14 @@ _WHERE_AND_WHAT = (
 )  # fmt: skip
 
 _OTHERS = (
+    Setting(
+        ["--backlog"], type=COUNT, default="4096",
+        help=N_("clients that the kernel holds until they are let in"),
+    ),
+    Setting(
+        ["--unix-mode"], type=Written("MODE", _mode),
+        help=N_("permission bits of a Unix socket's file, such as 660"),
+    ),
     Setting(["--tls-cert"], metavar="FILE", help=N_("speak TLS with this certificate chain (PEM)")),
     Setting(["--tls-key"], metavar="FILE", help=N_("its key, if it is not in the same file")),
     Setting(
@@ -77,14 +94,32 @@ _OTHERS = (
         help=N_("after the first signal, connections have this long to finish"),
     ),
     Setting(
+        ["--drain-spread"], type=PAUSE, default="0s",
+        help=N_("idle ones are closed one by one over this time, not all at once"),
+    ),
+    Setting(
         ["--loop"], type=click.Choice(["asyncio", "uvloop"]), default="asyncio",
         help=N_("the event loop"),
     ),
 )  # fmt: skip
 
 
+def check(given: dict[str, Any]) -> None:
+    """Say what makes no sense together, without listening anywhere or importing a handler.
+
+    Raises:
+        UsageError, SettingError: there is something.
+    """
+    _check_together(given)
+    form_of(hex=given["hex"], json=given["json"], raw=given["raw"])
+    tls = server_context(given["tls_cert"], given["tls_key"], given["tls_ca"])
+    anywhere = [Address("127.0.0.1", 0)]
+    _server(Service(Log(), once=False), anywhere, {**given, "handler": None}, tls)
+
+
 @click.command(
     cls=Command,
+    check=check,
     help=N_("Listen for connections, show what arrives and answer it."),
     examples=(
         'tieline serve --port 7788 --encoding gbk --reply "thank you !"',
@@ -94,23 +129,30 @@ _OTHERS = (
 )
 @settings(
     *_WHERE_AND_WHAT, *text_settings(), *form_settings(),
-    *limit_settings(_BRIEF_LIMITS, without=("max_message",)), *_OTHERS,
+    *limit_settings(_BRIEF_LIMITS, without=("max_message",)), *_OTHERS, *companion_settings(),
 )  # fmt: skip
-@click.pass_obj
-def command(shared: Shared, /, **given: Any) -> int:
+@click.pass_context
+def command(ctx: click.Context, /, **given: Any) -> int:
     """Serve until a signal comes, or until the one connection of `--once` has ended."""
+    shared: Shared = ctx.obj
     addresses = _addresses(given["port"], given["host"], given["listen"])
-    if sum((given["reply"] is not None, given["echo"], given["handler"] is not None)) > 1:
-        raise UsageError("--reply, --echo and --handler exclude each other")
+    _check_together(given)
     log = shared.log(form_of(hex=given["hex"], json=given["json"], raw=given["raw"]))
     service = Service(log, once=given["once"])
-    server = _server(service, addresses, given)
+    tls = server_context(given["tls_cert"], given["tls_key"], given["tls_ca"])
+    server = _server(service, addresses, given, tls)
     service.server = server
+    service.drain, service.drain_spread = given["drain"], given["drain_spread"]
     logger = logging.getLogger("tieline")
     logger.addHandler(HandlerReports(log, verbose=shared.verbose))
     logger.propagate = False
+    if shared.verbose:
+        logger.setLevel(logging.INFO)
     _raise_descriptor_limit(server.limits, log)
-    return run_loop(lambda: _serve(service, server, given["drain"]), given["loop"])
+    # Without a file there is nothing to read again: then a hangup ends it, as it ends any program.
+    reads = ctx.meta.get(PLACES) is not None
+    reload = Reload(ctx, given, server, service, log, tls) if reads else None
+    return run_loop(lambda: _serve(service, server, given, reload), given["loop"])
 
 
 def _addresses(port: int | None, host: str, listen: tuple[Address, ...]) -> list[Address]:
@@ -124,9 +166,16 @@ def _addresses(port: int | None, host: str, listen: tuple[Address, ...]) -> list
     return addresses
 
 
-def _server(service: Service, addresses: list[Address], given: dict[str, Any]) -> Server:
-    names = Limits.__dataclass_fields__
-    limits = Limits(**{name: given[name] for name in names})
+def _check_together(given: dict[str, Any]) -> None:
+    check_drain(given)
+    if sum((given["reply"] is not None, given["echo"], given["handler"] is not None)) > 1:
+        raise UsageError("--reply, --echo and --handler exclude each other")
+
+
+def _server(
+    service: Service, addresses: list[Address], given: dict[str, Any], tls: ssl.SSLContext | None
+) -> Server:
+    limits = Limits(**{name: given[name] for name in RULES})
     charset = charset_of(given["encoding"], given["errors"])
     framing = PayloadFraming(given["framing"], charset, given["errors"])
     if given["reply"] is not None:
@@ -138,7 +187,9 @@ def _server(service: Service, addresses: list[Address], given: dict[str, Any]) -
         *addresses,
         framing=framing,
         limits=limits,
-        tls=server_context(given["tls_cert"], given["tls_key"], given["tls_ca"]),
+        tls=tls,
+        backlog=given["backlog"],
+        unix_mode=given["unix_mode"],
         on_open=service.on_open,
         on_close=service.on_close,
         on_refuse=service.on_refuse,
@@ -152,8 +203,15 @@ def _raise_descriptor_limit(limits: Limits, log: Log) -> None:
         log.notice(text.format(allowed=allowed, total=limits.total))
 
 
-async def _serve(service: Service, server: Server, drain: float) -> int:
-    number = await serve_until_signal(
-        server, drain, lambda server: service.on_ready(server, drain), service.on_signal
-    )
+async def _serve(
+    service: Service, server: Server, given: dict[str, Any], reload: Reload | None
+) -> int:
+    async with companions(server, given) as beside:
+        number = await serve_until_signal(
+            server,
+            ready=lambda server: service.on_ready(server, beside),
+            stop=service.stop,
+            on_signal=service.on_signal,
+            on_hangup=reload,
+        )
     return Exit.DONE if number is None else exit_of_signal(number)

@@ -10,13 +10,15 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..address import Address
 from ..connection import Connection
 from ..reasons import CloseReason
 from ..server import Server
+from .companions import Beside
+from .control_path import default_control_path
 from .handlers import is_conversation
 from .log import Log
 from .payload import Payload
@@ -48,6 +50,8 @@ class Service:
         self._refusals_from = 0.0
         self._refusals_unshown = 0
         self.server: Server | None = None
+        #: Seconds that connections have to finish, and over which idle ones are closed.
+        self.drain, self.drain_spread = 10.0, 0.0
 
     def handler(self, *, reply: Parts | None, echo: bool, own: Any) -> Callable[..., Any]:
         """The handler for the library: one of these, or one that only shows."""
@@ -110,13 +114,15 @@ class Service:
             text += " (" + more.format(count=unshown) + ")"
         self._log.notice(text)
 
-    def on_ready(self, server: Server, drain: float) -> None:
+    def on_ready(self, server: Server, beside: Beside) -> None:
         """It listens."""
-        self._drain = drain
         addresses = [str(address) for address in server.addresses]
-        self._log.event("listening", addresses=addresses)
+        also = {"control": beside.control, "metrics": beside.metrics}
+        self._log.event(
+            "listening", addresses=addresses, **{name: at for name, at in also.items() if at}
+        )
         self._log.notice(_("listening on {addresses}").format(addresses=", ".join(addresses)))
-        for line in how_to_talk(server.addresses[0]):
+        for line in [*how_to_talk(server.addresses[0]), *how_to_look(beside)]:
             self._log.notice("  " + line)
         # Nobody watches any more once stdout's reader has gone.
         self._log.on_broken_pipe = self._close
@@ -124,6 +130,11 @@ class Service:
     def _close(self) -> None:
         assert self.server is not None
         self._closing = asyncio.ensure_future(self.server.close())
+
+    def stop(self) -> Awaitable[object]:
+        """Let connections finish."""
+        assert self.server is not None
+        return self.server.drain(self.drain, self.drain_spread)
 
     def on_signal(self, number: signal.Signals, first: bool) -> None:
         """SIGINT or SIGTERM has come."""
@@ -141,7 +152,7 @@ class Service:
             "{signal}: no newcomers; {count} connections have {time} to finish (again: leave now)",
             count,
         )
-        allowed = format_duration(self._drain)
+        allowed = format_duration(self.drain)
         self._log.notice(text.format(signal=number.name, count=count, time=allowed))
 
 
@@ -166,6 +177,19 @@ def how_to_talk(address: Address) -> list[str]:
     ]
 
 
+def how_to_look(beside: Beside) -> list[str]:
+    """Where a running server can be looked into."""
+    lines = []
+    if beside.control:
+        default = beside.control == default_control_path(os.environ, os.geteuid())
+        where = "" if default else f" --control {beside.control}"
+        command = f"{_own_name()} ctl{where} info"
+        lines.append(_("look into it with: {command}").format(command=command))
+    if beside.metrics:
+        lines.append(_("metrics: {url}").format(url=f"http://{beside.metrics}/metrics"))
+    return lines
+
+
 def _own_name() -> str:
     """How this command is called from here: it may not be on the PATH."""
     called = sys.argv[0]
@@ -179,16 +203,20 @@ class HandlerReports(logging.Handler):
 
     Args:
         log: where it is said.
-        verbose: whether the whole traceback follows.
+        verbose: whether the whole traceback follows; and whether it is said too who asked for
+            what on the control socket.
     """
 
     def __init__(self, log: Log, *, verbose: bool) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__(logging.INFO if verbose else logging.WARNING)
         self._shown = log
         self._verbose = verbose
 
     def emit(self, record: logging.LogRecord) -> None:
         text = _(str(record.msg)) % (record.args or ())
+        if record.levelno < logging.WARNING:
+            self._shown.notice(visible(text))
+            return
         error = record.exc_info[1] if record.exc_info else None
         if error is None:
             self._shown.complain(visible(text))

@@ -6,28 +6,62 @@ A flag beats the environment (`TIELINE_SERVE_IDLE`), which beats the file given 
 
 from __future__ import annotations
 
-import difflib
+import re
 import tomllib
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import SettingError
+from ..rules import nearest
+from .settings_lines import KeyPath, line_of_error, lines_of_keys
 
-__all__ = ["check_environment", "nearest", "read_settings"]
+__all__ = ["SettingsFile", "check_environment", "read_settings"]
 
 Table = dict[str, Any]
 
+#: Where in the text an error is: its line is said in front of it.
+_WHERE = re.compile(r" \(at [^)]*\)$")
 
-def nearest(name: str, known: Collection[str]) -> str:
-    """The known name that is most like this one; empty if none is."""
-    found = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
-    return found[0] if found else ""
+
+@dataclass(slots=True)
+class SettingsFile:
+    """What a settings file says.
+
+    Attributes:
+        path: the file.
+        values: the settings that it has, under the names of parameters (underscores), with a
+            table for each command. What is empty (`""`) is not set.
+        problems: what cannot be a setting, in the order of the file.
+        lines: where each key stands, as it is written.
+    """
+
+    path: Path
+    values: Table = field(default_factory=dict)
+    problems: list[SettingError] = field(default_factory=list)
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+
+    def place(self, *names: str) -> str:
+        """`FILE:LINE` of the first of these settings that the file has; else the file.
+
+        Args:
+            names: parameters, those in a table as `serve.idle`.
+        """
+        wanted = {tuple(name.replace("_", "-").split(".")) for name in names}
+        for path, line in self.lines.items():
+            if tuple(key.replace("_", "-") for key in path) in wanted:
+                return f"{self.path}:{line}"
+        return str(self.path)
+
+    def has(self, table: str, name: str) -> bool:
+        """Whether a setting stands in this table."""
+        return name in self.values.get(table, {})
 
 
 def read_settings(
     path: Path, own: Collection[str], tables: Mapping[str, Callable[[], Collection[str]]]
-) -> Table:
+) -> SettingsFile:
     """Read a settings file.
 
     Args:
@@ -35,46 +69,68 @@ def read_settings(
         own: the names that may stand outside of tables (with dashes, as the flags).
         tables: for each command, what tells its names.
 
-    Returns:
-        The settings, with the names of parameters (underscores).
-
     Raises:
-        SettingError: the file cannot be read, or has something unknown in it.
+        SettingError: the file cannot be read, or is not TOML.
     """
+    text = _text_of(path)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingError(
+            "{place}: this is not TOML: {detail}",
+            place=f"{path}:{line_of_error(error, text)}", detail=_WHERE.sub("", str(error)),
+        ) from error  # fmt: skip
+    file = SettingsFile(path, lines=lines_of_keys(text))
+    for key, value in content.items():
+        if isinstance(value, dict) and key in tables:
+            known = tables[key]()
+            file.values[key] = {}
+            for inner_key, inner in value.items():
+                _enter(file, file.values[key], (key, inner_key), inner, known)
+        else:
+            known = {*own, *tables} if isinstance(value, dict) else own
+            _enter(file, file.values, (key,), value, known)
+    return file
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise SettingError(
             "the settings file {path} cannot be read: {detail}",
             path=str(path), detail=error.strerror or str(error),
         ) from error  # fmt: skip
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
         raise SettingError(
-            "the settings file {path} is not TOML: {detail}", path=str(path), detail=str(error)
-        ) from error
-    settings: Table = {}
-    for key, value in content.items():
-        if isinstance(value, dict) and key in tables:
-            known = tables[key]()
-            settings[key] = dict(_entry(path, f"{key}.", k, v, known) for k, v in value.items())
-        else:
-            known = {*own, *tables} if isinstance(value, dict) else own
-            name, entry = _entry(path, "", key, value, known)
-            settings[name] = entry
-    return settings
+            "{place}: this is not TOML: {detail}",
+            place=f"{path}:{line}", detail=f"not UTF-8 (byte {error.start})",
+        ) from error  # fmt: skip
 
 
-def _entry(path: Path, where: str, key: str, value: Any, known: Collection[str]) -> tuple[str, Any]:
-    name = key.replace("_", "-")
+def _enter(
+    file: SettingsFile, table: Table, path: KeyPath, value: Any, known: Collection[str]
+) -> None:
+    """Enter a setting into its table, or what is wrong with it into the problems."""
+    name, written = path[-1].replace("_", "-"), ".".join(path)
+    place = f"{file.path}:{file.lines[path]}"
     if name not in known:
-        raise _unknown("{path} has an unknown setting {name!r}", where, key, known, path=str(path))
+        template = "{place}: there is no setting {name!r}"
+        file.problems.append(_unknown(template, written, name, known, place=place))
+        return
     items = value if isinstance(value, list) else [value]
     if not all(isinstance(item, (str, int, float)) for item in items):
-        raise SettingError(
-            "the setting {name!r} in {path} has a value of the wrong kind",
-            name=where + key, path=str(path),
+        error = SettingError(
+            "{place}: the setting {name!r} has a value of the wrong kind",
+            place=place, name=written,
         )  # fmt: skip
-    return name.replace("-", "_"), value
+        file.problems.append(error)
+    elif (parameter := name.replace("-", "_")) in table:
+        error = SettingError("{place}: {name!r} is set twice", place=place, name=written)
+        file.problems.append(error)
+    elif value != "":
+        table[parameter] = value
 
 
 def check_environment(environment: Mapping[str, str], prefix: str, known: Collection[str]) -> None:
@@ -86,12 +142,12 @@ def check_environment(environment: Mapping[str, str], prefix: str, known: Collec
     names = {prefix + name.replace("-", "_").upper() for name in known}
     for variable in environment:
         if variable.startswith(prefix) and variable not in names:
-            raise _unknown("{name!r} in the environment is no setting", "", variable, names)
+            raise _unknown("{name!r} in the environment is no setting", variable, variable, names)
 
 
 def _unknown(
-    template: str, where: str, name: str, known: Collection[str], **fields: str
+    template: str, written: str, name: str, known: Collection[str], **fields: str
 ) -> SettingError:
-    like = nearest(name.replace("_", "-"), known) or nearest(name, known)
+    like = nearest(name, known)
     hint = "did you mean {like!r}?" if like else ""
-    return SettingError(template, hint=hint, like=like, name=where + name, **fields)
+    return SettingError(template, hint=hint, like=like, name=written, **fields)

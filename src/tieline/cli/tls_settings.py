@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ..errors import SettingError, UsageError
 
-__all__ = ["client_context", "server_context"]
+__all__ = ["client_context", "renew_certificate", "server_context"]
 
 
 def server_context(cert: str | None, key: str | None, ca: str | None) -> ssl.SSLContext | None:
@@ -32,6 +32,15 @@ def server_context(cert: str | None, key: str | None, ca: str | None) -> ssl.SSL
         _load("--tls-ca", ca, lambda: context.load_verify_locations(ca))
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def renew_certificate(context: ssl.SSLContext, cert: str, key: str | None) -> None:
+    """Show clients that come from now on the certificate that the file holds now.
+
+    Raises:
+        SettingError: a file cannot be read or is not what it should be.
+    """
+    _load("--tls-cert", cert, lambda: context.load_cert_chain(cert, key))
 
 
 def client_context(

@@ -36,7 +36,7 @@ _CATALOGUES = str(Path(__file__).parent.parent / "locale")
 _VARIABLES = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
 
 #: The fields of errors whose values are words of ours, and not of the user or the peer.
-_WORDS = ("doing", "or_")
+_WORDS = ("doing", "or_", "wanted", "why")
 
 _current: catalogues.NullTranslations = catalogues.NullTranslations()
 
@@ -102,7 +102,7 @@ def sentence(error: BaseException) -> str:
     if not isinstance(error, TielineError):
         return visible(str(error) or type(error).__name__)
     fields = {
-        name: gettext(value) if name.startswith(_WORDS) else value
+        name: gettext(value) if name.startswith(_WORDS) and isinstance(value, str) else value
         for name, value in error.fields.items()
     }
     return visible(gettext(error.template).format(**fields))
@@ -113,8 +113,7 @@ def hint_of(error: BaseException) -> str:
     if not isinstance(error, TielineError):
         return ""
     hint = gettext(error.hint)
-    # The only field that a hint ever speaks of is a name that is like the one given.
-    return visible(hint.format(**error.fields) if "like" in error.fields else hint)
+    return visible(hint.format(**error.fields) if "{" in hint else hint)
 
 
 def with_hint(text: str, hint: str) -> str:
