@@ -6,7 +6,7 @@ PORT ?= 7788
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-many lint format bench bench-quick translations clean
+.PHONY: help run test test-many lint format bench bench-quick soak clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -30,11 +30,14 @@ format: $(VENV)/.dev ## format the code, mend what the linter can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/.dev ## the whole benchmark, interleaved with its peers (an hour)
+bench: $(VENV)/.dev ## the whole benchmark, interleaved with its peers (an hour and a quarter)
 	$(BIN)/python benchmarks/run.py
 
-bench-quick: $(VENV)/.dev ## the same in three minutes, with wider error bars
+bench-quick: $(VENV)/.dev ## the same in four minutes, with wider error bars
 	$(BIN)/python benchmarks/run.py --quick
+
+soak: $(VENV)/.dev ## hammer the caps for a minute: never one too many, never a place lost
+	$(BIN)/python benchmarks/soak.py $(ARGS)
 
 clean: ## remove the virtual environment and everything built
 	rm -rf $(VENV) build dist benchmarks/build .mypy_cache .pytest_cache .ruff_cache

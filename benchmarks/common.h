@@ -1,4 +1,4 @@
-/* What the three generators share: options, clocks, sockets, and how a run ends.
+/* What the generators share: options, clocks, sockets, and how a run ends.
  *
  * A generator prints JSON on standard output. A run that went wrong prints {"error": "..."} and
  * exits with status 1, so that no lost or changed byte can pass for a result.
@@ -224,13 +224,19 @@ static inline void close_window_when_due(struct window *window, double time)
     window->seconds = time - window->opened;
 }
 
-static inline void print_window(const struct window *window)
+/* Print what the window took, and `more`: further members, each after its comma. */
+static inline void print_window_and(const struct window *window, const char *more)
 {
     if (window->counted == 0)
         fail("nothing was answered in the window");
     printf("{\"count\": %ld, \"seconds\": %.6f, \"cpu_seconds\": %.6f, "
-           "\"p50_us\": %ld, \"p99_us\": %ld}\n",
-           window->counted, window->seconds, window->cpu, latency_at(0.50), latency_at(0.99));
+           "\"p50_us\": %ld, \"p99_us\": %ld%s}\n",
+           window->counted, window->seconds, window->cpu, latency_at(0.50), latency_at(0.99), more);
+}
+
+static inline void print_window(const struct window *window)
+{
+    print_window_and(window, "");
 }
 
 #endif

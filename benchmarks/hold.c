@@ -5,8 +5,9 @@
  * Prints {"held": N} once all are open and answered, then waits until its standard input (which
  * has to be a pipe) ends, or the server has closed every connection. With --together, each
  * connection first exchanges one more line, all within a fraction of a second, so that an idle
- * limit strikes all of them together. At the end it prints how many the server closed, and how
- * long after their last answer: the earliest, the middle and the latest, in seconds.
+ * limit strikes all of them together; a byte on standard input makes them do so once more, after
+ * which it prints {"exchanged": N}. At the end it prints how many the server closed, and how long
+ * after their last answer: the earliest, the middle and the latest, in seconds.
  */
 #include "common.h"
 
@@ -58,6 +59,20 @@ static void note_close(struct held *held, double *ages, int *closed)
     held->fd = -1;
 }
 
+/* What standard input says: a byte, or its end. */
+static int told_to_exchange(void)
+{
+    char byte;
+    return read(STDIN_FILENO, &byte, 1) == 1;
+}
+
+static void exchange_and_say(struct held *all, int connections)
+{
+    exchange_together(all, connections);
+    printf("{\"exchanged\": %d}\n", connections);
+    fflush(stdout);
+}
+
 /* Wait until told to stop, or until nothing is left; give the number the server closed. */
 static int keep_quiet(struct held *all, int connections, double *ages)
 {
@@ -74,9 +89,14 @@ static int keep_quiet(struct held *all, int connections, double *ages)
         if (count < 0)
             fail("epoll_wait: %s", strerror(errno));
         for (int i = 0; i < count; i++) {
-            if (events[i].data.u64 == (uint64_t)STANDARD_INPUT)
+            if (events[i].data.u64 != (uint64_t)STANDARD_INPUT)
+                note_close(&all[events[i].data.u64], ages, &closed);
+            else if (!told_to_exchange())
                 return closed;
-            note_close(&all[events[i].data.u64], ages, &closed);
+            else if (closed > 0)
+                fail("the server closed connections before their time");
+            else
+                exchange_and_say(all, connections);
         }
     }
     return closed;

@@ -48,15 +48,12 @@ def say_ready() -> None:
     print("ready", flush=True)
 
 
-async def serve_until_told(stalls: bool) -> None:
+async def serve_until_told(stalls: bool, count: Callable[[], dict[str, int]] = dict) -> None:
     """Say that the server is ready and keep it up; with `stalls`, keep watch over its loop.
 
-    SIGUSR1 begins the watch anew; SIGTERM ends it and prints the longest stall since.
+    SIGUSR1 begins the watch anew; SIGUSR2 prints what `count` gives, and the longest stall since;
+    SIGTERM prints it and ends.
     """
-    say_ready()
-    if not stalls:
-        await asyncio.Event().wait()
-        return
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     longest = 0.0
@@ -65,15 +62,23 @@ async def serve_until_told(stalls: bool) -> None:
         nonlocal longest
         longest = 0.0
 
+    def tell() -> None:
+        print(json.dumps({**count(), "longest_stall_ms": longest * 1000}), flush=True)
+
+    loop.add_signal_handler(signal.SIGUSR2, tell)
+    if not stalls:
+        say_ready()
+        await stop.wait()
     loop.add_signal_handler(signal.SIGUSR1, begin_anew)
     loop.add_signal_handler(signal.SIGTERM, stop.set)
+    say_ready()
     before = time.monotonic()
     while not stop.is_set():
         await asyncio.sleep(TICK)
         after = time.monotonic()
         longest = max(longest, after - before - TICK)
         before = after
-    print(json.dumps({"longest_stall_ms": longest * 1000}), flush=True)
+    tell()
 
 
 def run(main: Coroutine[Any, Any, None], loop: str) -> None:

@@ -16,7 +16,7 @@ SOURCE = HERE.parent / "src"
 PYTHON = BUILD / "venv" / "bin" / "python"
 
 _C_FLAGS = ["-O2", "-Wall", "-Wextra", "-Wno-unused-function"]
-_GENERATORS = ("load", "short", "hold")
+_GENERATORS = ("load", "short", "hold", "refuse", "storm")
 _C_PEERS = ("c_epoll", "c_lines")
 
 

@@ -25,20 +25,30 @@ class Plan:
     memory_sizes: tuple[int, ...]  # E4
     on_off_rounds: int  # E5: more of them, for a target of 2 %
     quiet: int  # E5: connections held
-    quiet_seconds: float
+    quiet_limit: float  # their idle limit; the window is longer
     expiry_seconds: float  # the idle limit of those that expire together
     expiry_rounds: int
+    storm: int  # E6: clients that come at once
+    storm_calm: float  # seconds before that
+    known_clients: int  # E9
+    live_clients: int
+    control_connections: int  # E10
+    control_requests: int
 
 
 QUICK = Plan(
     quick=True, rounds=3, seconds=0.15, ramp=0.05, connections=(1, 100, 1000),
     memory_sizes=(500, 1500, 3000), on_off_rounds=4,
-    quiet=3000, quiet_seconds=1.0, expiry_seconds=1.5, expiry_rounds=1,
+    quiet=3000, quiet_limit=12.0, expiry_seconds=1.5, expiry_rounds=1,
+    storm=2000, storm_calm=0.1, known_clients=200_000, live_clients=20_000,
+    control_connections=3000, control_requests=5,
 )  # fmt: skip
 FULL = Plan(
     quick=False, rounds=5, seconds=2.0, ramp=0.3, connections=(1, 100, 1000, 10_000),
     memory_sizes=(1000, 4000, 8000, 12_000, 15_000), on_off_rounds=15,
-    quiet=15_000, quiet_seconds=10.0, expiry_seconds=15.0, expiry_rounds=3,
+    quiet=15_000, quiet_limit=60.0, expiry_seconds=15.0, expiry_rounds=3,
+    storm=10_000, storm_calm=0.5, known_clients=1_000_000, live_clients=20_000,
+    control_connections=19_500, control_requests=20,
 )  # fmt: skip
 
 E1, E2, E3 = "E1", "E2", "E3"

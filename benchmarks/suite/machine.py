@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,25 +75,43 @@ def kernel_socket_bytes() -> int | None:
 
 
 def listen_drops() -> int:
-    """Connections the kernel has dropped so far because a backlog was full."""
+    """Connections the kernel has dropped so far, for a full backlog or otherwise."""
+    return _network_counter("ListenDrops")
+
+
+def listen_overflows() -> int:
+    """How often the kernel has found a backlog full so far."""
+    return _network_counter("ListenOverflows")
+
+
+def _network_counter(name: str) -> int:
+    """One of the kernel's counters; zero if it has none of that name."""
     lines = Path("/proc/net/netstat").read_text(encoding="ascii").splitlines()
     for names, values in zip(lines[::2], lines[1::2], strict=True):
         table = dict(zip(names.split(), values.split(), strict=True))
-        if "ListenDrops" in table:
-            return int(table["ListenDrops"])
+        if name in table:
+            return int(table[name])
     return 0
 
 
+def find_program(name: str) -> str | None:
+    """Where a program is. Those of servers are in folders that are not on every user's path."""
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
+    return shutil.which(name, path=path)
+
+
 def _first_line(command: list[str], environment: dict[str, str] | None = None) -> str:
-    try:
-        result = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=30, check=False
-        )
-    except FileNotFoundError:
+    program = find_program(command[0])
+    if program is None:
         return "not installed"
+    result = subprocess.run(
+        [program, *command[1:]], env=environment, capture_output=True, text=True, timeout=30,
+        check=False,
+    )  # fmt: skip
     if result.returncode != 0:
         return "unknown"
-    return result.stdout.partition("\n")[0].strip()
+    # nginx tells its version as if that were an error.
+    return (result.stdout or result.stderr).partition("\n")[0].strip()
 
 
 def _sysctl(name: str) -> str:
@@ -122,6 +141,8 @@ def describe(python: Path, environment: dict[str, str]) -> dict[str, str]:
         "gcc": _first_line(["gcc", "--version"]),
         "go": _first_line(["go", "version"]),
         "node": _first_line(["node", "--version"]),
+        "haproxy": _first_line(["haproxy", "-v"]),
+        "nginx": _first_line(["nginx", "-v"]),
         "python": sys.version.partition(" (")[0],
     }
     for package in ("uvloop", "gevent", "twisted", "trio"):

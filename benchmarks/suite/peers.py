@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 from .build import BUILD, PEERS, PYTHON, python_environment
+from .machine import find_program
 
 IDLE = "60"
+
+_MODULE_FOLDERS = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules")
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A server under measurement. `command` lacks only the port, which comes last."""
+    """A server under measurement. `command` lacks only the port, which comes last.
+
+    `missing`: what it needs and this machine has not; empty if it has all.
+    """
 
     name: str
     title: str
     command: tuple[str, ...]
+    missing: str = ""
 
     def why_not(self) -> str:
         """Why it cannot run here; empty if it can."""
         program = self.command[0]
+        if self.missing:
+            return self.missing
         if shutil.which(program) is None:
             return f"{program.rpartition('/')[2]} is not there"
         if self.name.startswith("tieline"):
@@ -31,7 +41,7 @@ class Peer:
 
     def with_options(self, *options: str) -> Peer:
         """The same peer with more options."""
-        return Peer(self.name, self.title, (*self.command, *options))
+        return replace(self, command=(*self.command, *options))
 
 
 @cache
@@ -50,14 +60,24 @@ def _python(script: str, *options: str) -> tuple[str, ...]:
     return (str(PYTHON), str(PEERS / f"{script}.py"), *options)
 
 
-def _tieline(kind: str, loop: str, idle: str = IDLE) -> tuple[str, ...]:
+def _tieline(kind: str, loop: str) -> tuple[str, ...]:
     return _python(
-        "tieline_server", "--kind", kind, "--loop", loop, "--idle", idle, "--per-client", "30000"
+        "tieline_server", "--kind", kind, "--loop", loop, "--idle", IDLE, "--per-client", "30000"
     )
 
 
 def _streams(loop: str, timeout: str) -> tuple[str, ...]:
     return _python("asyncio_streams", "--loop", loop, "--timeout", timeout, "--idle", IDLE)
+
+
+def _guard(name: str, title: str, package: str, module: str = "") -> Peer:
+    """HAProxy or nginx."""
+    program = find_program(name)
+    files = [file for folder in _MODULE_FOLDERS if (file := Path(folder, module)).is_file()]
+    is_there = program is not None and (bool(files) or not module)
+    missing = "" if is_there else f"{name} is not there (apt install {package})"
+    options = ["--program", program or name, *(["--module", str(files[0])] if files else [])]
+    return Peer(name, title, _python("foreground", *options), missing)
 
 
 _ALL = (
@@ -92,7 +112,24 @@ _ALL = (
     Peer("node", "Node, split lines", ("node", str(PEERS / "node_lines.js"))),
 )  # fmt: skip
 
-PEERS_BY_NAME = {peer.name: peer for peer in _ALL}
+#: Servers that can refuse what one client opens beyond its cap, for E7 only.
+_GUARDS = (
+    _guard("haproxy", "HAProxy, connection reject", "haproxy"),
+    _guard(
+        "nginx", "nginx stream, limit_conn", "nginx-light libnginx-mod-stream",
+        "ngx_stream_module.so",
+    ),
+    Peer(
+        "asyncio_capped", "asyncio Protocol, abort",
+        _python("asyncio_capped", "--loop", "asyncio"),
+    ),
+    Peer(
+        "uvloop_capped", "uvloop Protocol, abort", _python("asyncio_capped", "--loop", "uvloop")
+    ),
+)  # fmt: skip
+
+PEERS_BY_NAME = {peer.name: peer for peer in (*_ALL, *_GUARDS)}
+GUARDS = frozenset(peer.name for peer in _GUARDS)
 
 #: Peers without a target of their own: fewer cases in quick mode.
 FURTHER = frozenset({"gevent", "twisted", "trio", "go", "node"})
@@ -100,10 +137,14 @@ FURTHER = frozenset({"gevent", "twisted", "trio", "go", "node"})
 
 def without_idle_limit(name: str) -> Peer:
     """A tieline peer with its idle limit off, for comparison with the same peer with it on."""
-    kind = "responder" if "responder" in name else "conversation"
-    loop = "uvloop" if name.endswith("uvloop") else "asyncio"
-    title = PEERS_BY_NAME[name].title + ", idle limit off"
-    return Peer(f"{name}_no_idle", title, _tieline(kind, loop, idle="none"))
+    peer = PEERS_BY_NAME[name].with_options("--idle", "none")
+    return replace(peer, name=f"{name}_no_idle", title=f"{peer.title}, idle limit off")
+
+
+def with_policy(name: str, policy: str) -> Peer:
+    """A tieline peer with every limit there is ("on"), or with none at all ("off")."""
+    peer = PEERS_BY_NAME[name].with_options("--policy", policy)
+    return replace(peer, name=f"{name}_policy_{policy}", title=f"{peer.title}, policy {policy}")
 
 
 def choose(names: str | None) -> list[Peer]:
@@ -113,11 +154,11 @@ def choose(names: str | None) -> list[Peer]:
         ValueError: a name stands for no peer.
     """
     if names is None:
-        return list(_ALL)
+        return list(PEERS_BY_NAME.values())
     chosen: dict[str, Peer] = {}
     for name in names.split(","):
-        found = [peer for peer in _ALL if peer.name == name]
-        found = found or [peer for peer in _ALL if peer.name.startswith(name)]
+        found = [PEERS_BY_NAME[name]] if name in PEERS_BY_NAME else []
+        found = found or [peer for peer in PEERS_BY_NAME.values() if peer.name.startswith(name)]
         if not name or not found:
             raise ValueError(f"no peer {name!r}; there are {', '.join(PEERS_BY_NAME)}")
         chosen.update((peer.name, peer) for peer in found)

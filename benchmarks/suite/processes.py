@@ -63,7 +63,7 @@ def read_line(process: subprocess.Popen[bytes], timeout: float) -> bytes:
     return line
 
 
-def _reap(process: subprocess.Popen[bytes]) -> None:
+def reap(process: subprocess.Popen[bytes]) -> None:
     """End a child, by force if it must be, and collect it."""
     if process.poll() is None:
         process.terminate()
@@ -117,14 +117,23 @@ class Server:
         """Send it a signal."""
         self._process.send_signal(number)
 
+    def ask(self) -> dict[str, Any]:
+        """Have it say what it has counted so far (SIGUSR2)."""
+        self.signal(signal.SIGUSR2)
+        return parse_result(read_line(self._process, _STOP_TIMEOUT), self.peer.name)
+
+    def printed(self) -> bytes:
+        """What it has written to its standard error so far."""
+        return self._log.read_bytes()
+
     def finish(self) -> dict[str, Any]:
         """Tell it to end, and give what it says at its end."""
         self._process.terminate()
-        return _parse(read_line(self._process, _STOP_TIMEOUT), self.peer.name)
+        return parse_result(read_line(self._process, _STOP_TIMEOUT), self.peer.name)
 
     def close(self) -> None:
         """End it."""
-        _reap(self._process)
+        reap(self._process)
 
     def _last_words(self, printed: bytes = b"") -> str:
         text = printed + self._log.read_bytes()[-2000:]
@@ -143,7 +152,12 @@ def running(peer: Peer) -> Iterator[Server]:
         server.close()
 
 
-def _parse(line: bytes, who: str) -> dict[str, Any]:
+def parse_result(line: bytes, who: str) -> dict[str, Any]:
+    """What a child has printed as its result.
+
+    Raises:
+        RunError: it is none, or says what went wrong.
+    """
     try:
         result = json.loads(line)
     except ValueError:
@@ -173,9 +187,9 @@ def generate(name: str, server: Server, timeout: float, **options: Any) -> dict[
     """
     process = _generator(name, server, options)
     try:
-        return _parse(read_line(process, timeout), name)
+        return parse_result(read_line(process, timeout), name)
     finally:
-        _reap(process)
+        reap(process)
         server.check()  # that the server ended says more than what the generator saw of it
 
 
@@ -186,6 +200,13 @@ class Holder:
         self._process = process
         self._timeout = timeout
 
+    def exchange(self) -> None:
+        """One more exchange on each connection, all within a fraction of a second."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"x")
+        self._process.stdin.flush()
+        parse_result(read_line(self._process, self._timeout), "hold")
+
     def release(self) -> dict[str, Any]:
         """Stop holding now; how many connections the server had closed, and when."""
         assert self._process.stdin is not None
@@ -194,7 +215,7 @@ class Holder:
 
     def wait(self) -> dict[str, Any]:
         """Wait until the server has closed all; how many it closed, and when."""
-        return _parse(read_line(self._process, self._timeout), "hold")
+        return parse_result(read_line(self._process, self._timeout), "hold")
 
 
 @contextmanager
@@ -204,7 +225,7 @@ def holding(
     """Connections to a server, each after one exchange, until the block ends."""
     process = _generator("hold", server, {"connections": connections, "together": together})
     try:
-        _parse(read_line(process, timeout), "hold")
+        parse_result(read_line(process, timeout), "hold")
         yield Holder(process, timeout)
     finally:
-        _reap(process)
+        reap(process)

@@ -6,6 +6,7 @@ import signal
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 
 from .cases import Plan, load_window
@@ -17,11 +18,19 @@ from .processes import RunError, holding, running
 E4, E5 = "E4", "E5"
 SLOPE = "per connection"
 ON_OFF = "idle limit on and off"
-QUIET = "many quiet connections"
-EXPIRY = "all expire together"
 
 _WITH_IDLE_LIMIT = ("tieline", "asyncio_streams_timeout", "uvloop_streams_timeout")
 _HOLD_SECONDS = 120.0
+
+
+def quiet_case(plan: Plan) -> str:
+    """The name of E5's case of connections that wait."""
+    return f"many quiet connections ({plan.quiet:,}, limit {plan.quiet_limit:g} s)"
+
+
+def expiry_case(plan: Plan) -> str:
+    """The name of E5's case of connections that expire."""
+    return f"all expire together ({plan.quiet:,})"
 
 
 def idle_memory(plan: Plan, peers: Sequence[Peer]) -> list[Row]:
@@ -85,10 +94,8 @@ def idle_limits(plan: Plan, peers: Sequence[Peer]) -> list[Row]:
     """E5: what idle limits cost, at work and at rest, and how they strike."""
     limited = [peer for peer in peers if peer.name.startswith(_WITH_IDLE_LIMIT)]
     rows = _on_and_off(plan, [peer for peer in limited if peer.name.startswith("tieline")])
-    quiet = f"{QUIET} ({plan.quiet:,})"
-    say(f"{E5}: {quiet}")
-    rows += _each(quiet, limited, 1, partial(_quiet_cpu, plan))
-    expiry = f"{EXPIRY} ({plan.quiet:,})"
+    rows += _quiet_cpu(plan, limited)
+    expiry = expiry_case(plan)
     say(f"{E5}: {expiry}")
     rows += _each(expiry, limited, plan.expiry_rounds, partial(_expire_together, plan))
     return rows
@@ -124,16 +131,73 @@ def _each(
     ]
 
 
-def _quiet_cpu(plan: Plan, peer: Peer) -> Metrics:
-    """E5 (b): processor time while nothing happens on many connections."""
-    with running(peer) as server, holding(server, plan.quiet, _HOLD_SECONDS) as holder:
-        cpu, begin = cpu_seconds(server.pid), time.monotonic()
-        time.sleep(plan.quiet_seconds)  # the window itself: the server is left alone
-        cpu, seconds = cpu_seconds(server.pid) - cpu, time.monotonic() - begin
-        server.check()
-        if holder.release()["closed"] != 0:
+class _Quiet:
+    """E5 (b): a server with many connections on which nothing happens, over its idle limit.
+
+    One more exchange, a while after the last connection came, keeps them open beyond the time at
+    which the limit would have struck without it. The window begins after that exchange and ends
+    after that time, so what a server does to find nobody idle is inside it.
+    """
+
+    _GAP = 1.5  # seconds between the last connection, its exchange, and whatever clocks do then
+
+    def __init__(self, plan: Plan, peer: Peer, stack: ExitStack) -> None:
+        limited = peer.with_options("--idle", str(plan.quiet_limit))
+        self._limit = plan.quiet_limit
+        self._server = stack.enter_context(running(limited))
+        self._holder = stack.enter_context(holding(self._server, plan.quiet, _HOLD_SECONDS))
+        self._open = time.monotonic()
+
+    def begin(self) -> None:
+        """The exchange, and the window."""
+        _sleep_until(self._open + self._GAP)
+        self._holder.exchange()
+        self._cpu, self._begin = cpu_seconds(self._server.pid), time.monotonic()
+
+    def end(self) -> Metrics:
+        """The window's end, once the limit is over."""
+        _sleep_until(self._open + self._limit + self._GAP / 3)
+        cpu, seconds = cpu_seconds(self._server.pid) - self._cpu, time.monotonic() - self._begin
+        self._server.check()
+        if self._holder.release()["closed"] != 0:
             raise RunError("the server closed connections before their time")
-    return {"cpu_ms_per_second": cpu * 1000 / seconds}
+        return {"cpu_ms_per_second": cpu * 1000 / seconds}
+
+
+def _sleep_until(when: float) -> None:
+    time.sleep(max(0.0, when - time.monotonic()))
+
+
+def _quiet_cpu(plan: Plan, peers: Sequence[Peer]) -> list[Row]:
+    """E5 (b): all peers at the same time: they have nothing to do, and each its own clock."""
+    case = quiet_case(plan)
+    say(f"{E5}: {case}")
+    errors = {peer.name: reason for peer in peers if (reason := not_run(peer))}
+    quiet: dict[str, _Quiet] = {}
+    taken: dict[str, Metrics] = {}
+    with ExitStack() as stack:
+        for peer in [peer for peer in peers if peer.name not in errors]:
+            try:
+                quiet[peer.name] = _Quiet(plan, peer, stack)
+            except RunError as error:
+                errors[peer.name] = str(error)
+        for name, one in quiet.items():
+            try:
+                one.begin()
+            except RunError as error:
+                errors[name] = str(error)
+        for name, one in quiet.items():
+            try:
+                if name not in errors:
+                    taken[name] = one.end()
+            except RunError as error:
+                errors[name] = str(error)
+    return [
+        error_row(E5, case, peer, errors[peer.name])
+        if peer.name in errors
+        else row_of(E5, case, peer, [taken[peer.name]])
+        for peer in peers
+    ]
 
 
 def _expire_together(plan: Plan, peer: Peer) -> Metrics:

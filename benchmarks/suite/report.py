@@ -8,9 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .cases import E1, E2, E3, Plan
+from .control_cases import E10
 from .measure import Results, Row, Spread
+from .policy_cases import E8, E9
 from .quiet_cases import E4, E5
-from .targets import Verdict
+from .refusal_cases import E7
+from .storm_cases import E6
+from .targets import LOOPS, Verdict
 
 TITLES = {
     E1: "E1: one 64-byte line and its answer, in turn",
@@ -18,8 +22,16 @@ TITLES = {
     E3: "E3: connect, one exchange, close (64 at once; per connection)",
     E4: "E4: memory of idle connections, after one exchange each",
     E5: "E5: idle limits",
+    E6: "E6: a storm of connects",
+    E7: "E7: refused connections (per refusal)",
+    E8: "E8: every limit there is, against none",
+    E9: "E9: the table of clients, alone in a process",
+    E10: "E10: the control socket of a server with many connections",
 }
-BASES = ("c_epoll", "c_lines", "uvloop_protocol", "uvloop_streams", "asyncio_streams")
+BASES = (
+    "c_epoll", "c_lines", "uvloop_protocol", "uvloop_streams", "asyncio_streams",
+    "haproxy", "nginx",
+)  # fmt: skip
 
 Column = tuple[str, Callable[[Row], str]]
 
@@ -28,7 +40,7 @@ def write(
     folder: Path, facts: dict[str, str], plan: Plan, results: Results, judged: Sequence[Verdict]
 ) -> Path:
     """Write latest.json and latest.md; gives the path of the latter."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     document = {
         "facts": facts,
         "plan": asdict(plan),
@@ -97,7 +109,7 @@ def _target_cells(judged: Sequence[Verdict]) -> Iterator[list[str]]:
         for verdict in verdicts:
             found = "–" if verdict.found is None else f"{verdict.found:.3g}{target.unit}"
             cells += [found, f"**{verdict.word}**" if verdict.word == "missed" else verdict.word]
-        yield cells
+        yield cells + [""] * (2 * len(LOOPS) - 2 * len(verdicts))
 
 
 def _case_table(results: Results, rows: Sequence[Row]) -> Iterator[str]:
@@ -147,6 +159,10 @@ def _decimal(value: float) -> str:
     return f"{value:.2f}"
 
 
+def _fine(value: float) -> str:
+    return f"{value:.3f}"
+
+
 def _whole(value: float) -> str:
     return f"{value:,.0f}"
 
@@ -158,9 +174,23 @@ _HEADS: dict[str, tuple[str, Callable[[float], str]]] = {
     "p50_us": ("p50 µs", _whole),
     "p99_us": ("p99 µs", _whole),
     "listen_drops": ("backlog drops", _whole),
+    "reset_percent": ("ended by RST, %", _whole),
+    "storm_seconds": ("seconds to the last answer", _decimal),
+    "storm_cpu_seconds": ("CPU seconds", _decimal),
+    "storm_p99_ms": ("p99 of those who play, ms", _decimal),
+    "storm_longest_ms": ("longest, ms", _decimal),
+    "calm_p99_ms": ("p99 before the storm, ms", _decimal),
+    "listen_overflows": ("backlog overflows", _whole),
+    "known_bytes": ("private bytes a known client", _whole),
+    "decision_us": ("µs a decision, median", _decimal),
+    "decision_p99_us": ("p99 µs", _decimal),
+    "pause_ms": ("longest pause, ms", _decimal),
+    "cleanings": ("cleanings", _whole),
+    "first_page_ms": ("ms to the page, median", _decimal),
+    "first_page_longest_ms": ("longest, ms", _decimal),
     "private_bytes": ("private bytes a connection", _whole),
     "kernel_bytes": ("kernel bytes, both ends", _whole),
-    "cpu_ms_per_second": ("CPU ms a second", _decimal),
+    "cpu_ms_per_second": ("CPU ms a second", _fine),
     "longest_stall_ms": ("longest stall of the loop, ms", _decimal),
     "earliest_late_ms": ("first closed after the limit by, ms", _whole),
     "middle_late_ms": ("middle, ms", _whole),

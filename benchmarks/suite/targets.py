@@ -7,21 +7,29 @@ from dataclasses import dataclass
 from functools import partial
 
 from .cases import CLOSES, E1, E2, E3, Plan, e1_case, e2_case
+from .control_cases import E10, PAGE_CASES, page_case
 from .measure import Results
-from .quiet_cases import E4, E5, EXPIRY, ON_OFF, SLOPE
+from .policy_cases import E8, E9, POLICY_CONNECTIONS, TABLE, TABLE_CASES, memory_case, table_case
+from .quiet_cases import E4, E5, ON_OFF, SLOPE, expiry_case, quiet_case
+from .refusal_cases import E7, REFUSED
+from .storm_cases import E6, PLAYERS, storm_case
 
 LOOPS = {"asyncio": "", "uvloop": "_uvloop"}
 
 
 @dataclass(frozen=True)
 class Target:
-    """A bound on a figure of a tieline peer. `figure` takes the ending of the peer's name."""
+    """A bound on a figure of a tieline peer. `figure` takes the ending of the peer's name.
+
+    Without `by_loop` the figure has nothing to do with an event loop.
+    """
 
     text: str
     bound: float
     at_least: bool
     figure: Callable[[str], float | None]
     unit: str = ""
+    by_loop: bool = True
 
 
 @dataclass(frozen=True)
@@ -103,11 +111,81 @@ def _quiet(results: Results, plan: Plan) -> Iterator[Target]:
             figure = partial(_on_against_off, results, metric, f"tieline_{kind}")
             yield Target(text, 0.98, True, figure)
     for kind in ("responder", "conversation"):
-        case = f"{EXPIRY} ({plan.quiet:,})"
+        yield Target(
+            f"{kind}: CPU while {plan.quiet:,} quiet connections wait, a second", 2.0, False,
+            _median(results, "cpu_ms_per_second", E5, quiet_case(plan), f"tieline_{kind}"), " ms",
+        )  # fmt: skip
+        expired = partial(_median, results, experiment=E5, case=expiry_case(plan))
         yield Target(
             f"{kind}: longest stall when {plan.quiet:,} connections expire together", 50, False,
-            _median(results, "longest_stall_ms", E5, case, f"tieline_{kind}"), " ms",
+            expired("longest_stall_ms", peer=f"tieline_{kind}"), " ms",
         )  # fmt: skip
+        yield Target(
+            f"{kind}: of these, the middle one's close after its limit", 100, False,
+            expired("middle_late_ms", peer=f"tieline_{kind}"), " ms",
+        )  # fmt: skip
+
+
+def _storm(results: Results, plan: Plan) -> Iterator[Target]:
+    case = storm_case(plan)
+    for kind in ("responder", "conversation"):
+        median = partial(_median, results, experiment=E6, case=case, peer=f"tieline_{kind}")
+        yield Target(
+            f"{kind}, storm of {plan.storm:,}: seconds to the last answer", 5, False,
+            median("storm_seconds"), " s",
+        )  # fmt: skip
+        for metric, words in (
+            ("storm_seconds", "time to the last answer"),
+            ("storm_p99_ms", f"p99 of the {PLAYERS} that play"),
+            ("storm_longest_ms", "their longest wait"),
+        ):
+            text = f"{kind}, storm of {plan.storm:,}: {words}, times uvloop_streams"
+            figure = _ratio(results, metric, E6, case, f"tieline_{kind}", "uvloop_streams")
+            yield Target(text, 1.0, False, figure)
+
+
+def _policy(results: Results) -> Iterator[Target]:
+    for base, bound in (("haproxy", 2.0), ("nginx", 1.5)):
+        figure = _ratio(results, "cpu_us", E7, REFUSED, "tieline_responder", base)
+        yield Target(f"refused connections: CPU a refusal, times {base}", bound, False, figure)
+    for kind in ("responder", "conversation"):
+        for connections in POLICY_CONNECTIONS:
+            for metric, words in (("per_second", "second"), ("per_cpu_second", "CPU-second")):
+                case = e1_case(connections)
+                text = f"{kind}, {case}: requests a {words}, every limit on against none"
+                figure = partial(_on_against_none, results, metric, case, f"tieline_{kind}")
+                yield Target(text, 0.97, True, figure)
+
+
+def _on_against_none(
+    results: Results, metric: str, case: str, name: str, ending: str
+) -> float | None:
+    on, off = (f"{name}{ending}_policy_{policy}" for policy in ("on", "off"))
+    return results.ratio(metric, E8, case, on, off)
+
+
+def _table(results: Results, plan: Plan) -> Iterator[Target]:
+    known = f"{plan.known_clients:,} known clients"
+    memory = _median(results, "known_bytes", E9, memory_case(plan), TABLE)
+    yield Target(f"{known}: bytes each", 250, False, memory, " B", False)
+    for name, words in TABLE_CASES.items():
+        median = partial(_median, results, experiment=E9, case=table_case(plan, name), peer=TABLE)
+        if name != "clean":
+            yield Target(f"{known}; {words}: a decision", 5, False,
+                         median("decision_us"), " µs", False)  # fmt: skip
+        yield Target(f"{known}; {words}: longest pause", 20, False,
+                     median("pause_ms"), " ms", False)  # fmt: skip
+
+
+def _control(results: Results, plan: Plan) -> Iterator[Target]:
+    for name, words in PAGE_CASES.items():
+        median = partial(
+            _median, results, experiment=E10, case=page_case(plan, name), peer="tieline_responder"
+        )
+        text = f"control, {plan.control_connections:,} connections, {words}"
+        yield Target(f"{text}: first page", 150, False, median("first_page_ms"), " ms")
+        yield Target(f"{text}: longest hold of the loop", 20, False,
+                     median("longest_stall_ms"), " ms")  # fmt: skip
 
 
 def _on_against_off(results: Results, metric: str, name: str, ending: str) -> float | None:
@@ -119,9 +197,11 @@ def verdicts(results: Results, plan: Plan) -> list[Verdict]:
     """Every target on every event loop."""
     targets = [
         *_ping_pong(results), *_batches(results), *_short(results), *_quiet(results, plan),
+        *_storm(results, plan), *_policy(results), *_table(results, plan),
+        *_control(results, plan),
     ]  # fmt: skip
     return [
         Verdict(target, loop, target.figure(ending))
         for target in targets
-        for loop, ending in LOOPS.items()
+        for loop, ending in (LOOPS.items() if target.by_loop else [("", "")])
     ]
