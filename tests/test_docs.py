@@ -26,21 +26,28 @@ from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import pytest
 from babel.messages.pofile import read_po
 
 import tieline
+import tieline.events
 import tieline.framing
 import tieline.states
+from support.hooks import echo
 from support.transports import Secrets
 from tieline import CloseReason, LengthPrefix, Limits, Line, blocking
 from tieline.cli.exits import Exit
+from tieline.event_log import attributes
+from tieline.events import Event
+from tieline.limits import LIMIT_OF_REASON, PENALTY_OF_REASON, RULES
+from tieline.metrics import exposition
 
 ROOT = Path(__file__).parent.parent
 ENGLISH, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
+OBSERVABILITY = ROOT / "docs/observability.md"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 SOURCE = ROOT / "src" / "tieline"
 
@@ -150,9 +157,12 @@ exec(compile(sys.stdin.read(), "a block of the documentation", "exec"), {"__name
 
 def _settled(text: str, port: int) -> str:
     """Text without what differs from run to run."""
-    text = re.sub(rf"\b{port}\b", "7788", text)
+    if port:
+        text = re.sub(rf"\b{port}\b", "7788", text)
     text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "<date>", text)
     text = re.sub(r"\d\d:\d\d:\d\d\.\d{3}", "<time>", text)
+    # A line of the event log.
+    text = re.sub(r"\b(id|duration)=[\d.]+", r"\1=<n>", text)
     return re.sub(r"127\.0\.0\.1:(?!7788\b)\d+", "127.0.0.1:<port>", text).rstrip()
 
 
@@ -250,24 +260,53 @@ def test_what_a_document_shows_is_what_happens(document: Path, tmp_path: Path) -
     Reader(tmp_path).read(blocks(document))
 
 
+@pytest.mark.parametrize(
+    "document",
+    [path for path in DOCUMENTS if any(block.kind == "toml" for block in blocks(path))],
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
+def test_the_settings_that_a_document_shows_are_settings(document: Path, tmp_path: Path) -> None:
+    files: list[Path] = []
+    for block in blocks(document):
+        if block.kind == "toml":
+            files.append(tmp_path / f"{len(files)}.toml")
+            files[-1].write_text(block.text, "utf-8")
+    run = subprocess.run(
+        ["tieline", "config", "check", *map(str, files)],
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+
+
 # ---- Tables
 
 
 def _written(field: dataclasses.Field[object]) -> str:
     """A limit's default as the documentation writes it."""
-    value, unit = field.default, field.metadata["unit"]
-    if value is None:
+    value, unit = field.default, RULES[field.name].unit
+    if value is None or value == ():
         return "none"
+    if isinstance(value, str):
+        return value
     assert isinstance(value, (int, float))
     if unit == "seconds":
         return f"{value:g} s"
+    if unit == "share":
+        return f"{value:g}"
+    if unit.endswith(" a second"):
+        return f"{value:g} {unit}"
     if unit == "bytes":
         return f"{value / 1024:g} KiB" if value < 1024**2 else f"{value / 1024**2:g} MiB"
     return f"/{value}" if unit == "bits" else f"{value:,}"
 
 
 def test_the_limits_are_those_of_the_source() -> None:
-    fields = dataclasses.fields(Limits)
+    """All of them are in docs/limits.md; the READMEs show those that matter most."""
+    fields = {f"`{field.name}`": field for field in dataclasses.fields(Limits)}
     with (SOURCE / "locale/zh_CN/LC_MESSAGES/tieline.po").open("rb") as file:
         catalogue = read_po(file)
 
@@ -278,12 +317,88 @@ def test_the_limits_are_those_of_the_source() -> None:
 
     meanings: list[tuple[Path, Callable[[str], str]]] = [(ENGLISH, str), (CHINESE, chinese)]
     for path, meaning in meanings:
-        assert table_with(path, "idle") == [
-            [f"`{field.name}`", _written(field), meaning(field.metadata["help"])]
-            for field in fields
+        shown = table_with(path, "idle")
+        assert shown == [
+            [name, _written(field), meaning(RULES[field.name].help)]
+            for name, field in fields.items()
+            if name in [row[0] for row in shown]
         ]
+        assert len(shown) >= 10
     explained = [row for table in tables(ROOT / "docs/limits.md") for row in table]
-    assert [row[:2] for row in explained] == [[f"`{f.name}`", _written(f)] for f in fields]
+    assert [row[:2] for row in explained] == [[name, _written(f)] for name, f in fields.items()]
+    assert all(len(row) == 4 and all(row) for row in explained)
+
+
+def test_the_policy_names_every_limit_that_is_one() -> None:
+    """A limit that nobody can find in the policy is none that anybody will use."""
+    text = (ROOT / "docs/policy.md").read_text("utf-8")
+    sizes = {"max_message", "high_water", "low_water"}
+    widths = {name for name in RULES if name.endswith("_prefix")} - {"client_ipv6_prefix"}
+    assert [name for name in set(RULES) - sizes - widths if name not in text] == []
+    # And the words that come of them.
+    policies = {*LIMIT_OF_REASON, *PENALTY_OF_REASON} - {
+        CloseReason.MESSAGE_TOO_LARGE, CloseReason.MALFORMED, CloseReason.TRUNCATED,
+        CloseReason.UNDECODABLE, CloseReason.TLS_ERROR,
+    }  # fmt: skip
+    assert [reason for reason in policies if f"`{reason.value}`" not in text] == []
+    assert (
+        len([line for line in headings(ROOT / "docs/policy.md") if re.match(r"## \d", line)]) == 12
+    )
+
+
+def test_what_is_off_from_the_start_is_said_to_be() -> None:
+    rows = table_with(ROOT / "docs/policy.md", "per_client_rate`, `total_rate")
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row[0])]
+    limits = Limits()
+    for name in named:
+        if name in RULES:
+            assert getattr(limits, name) in (None, "wait", "refuse"), name
+    off = {name for name, rule in RULES.items() if rule.off and getattr(limits, name) is None}
+    # A server that is full is spoken of at its place.
+    assert off - {"idle_when_full"} <= set(named)
+
+
+def test_the_events_are_those_of_the_source() -> None:
+    kinds = [
+        kind
+        for kind in vars(tieline.events).values()
+        if isinstance(kind, type) and issubclass(kind, Event) and kind is not Event
+    ]
+    assert [row[:2] for row in table_with(OBSERVABILITY, "server_started")] == [
+        [f"`{kind.name}`", ", ".join(f"`{name}`" for name in _own_fields(kind))] for kind in kinds
+    ]
+
+
+def _own_fields(kind: type[Event]) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind) if field.name != "time"]
+
+
+def test_the_attributes_are_those_of_the_source() -> None:
+    kinds = [*Event.__subclasses__()]
+    given: dict[str, Any] = {
+        "peer": tieline.Address("127.0.0.1", 1),
+        "local": tieline.Address("127.0.0.1", 1),
+        "addresses": (),
+        "changes": (),
+        "error": "ValueError: no",
+        "reason": CloseReason.ABORTED,
+    }
+    said = {"tieline.left_out"}
+    for kind in kinds:
+        said |= set(attributes(kind(**{n: given.get(n, 0) for n in _own_fields(kind)})))
+    rows = table_with(OBSERVABILITY, "event.name")
+    named = [name for row in rows for name in re.findall(r"`([\w.]+)`", row[0])]
+    assert sorted(named) == sorted(said)
+
+
+async def test_the_metrics_are_those_of_the_source() -> None:
+    async with tieline.serve(echo("responder"), "127.0.0.1:0") as server:
+        page = exposition(server)
+    wanted = []
+    for name, meaning, kind in re.findall(r"# HELP (\S+) (.*)\.\n# TYPE \S+ (\S+)", page):
+        label = re.search(rf"^{name}{{(\w+)=", page, re.M)
+        wanted.append([f"`{name}`", kind, f"`{label[1]}`" if label else "", meaning])
+    assert table_with(OBSERVABILITY, "tieline_connections_accepted_total") == wanted
 
 
 def test_the_reasons_are_those_of_the_source() -> None:

@@ -18,14 +18,30 @@ PICTURE = Path(__file__).with_suffix(".svg")
 #: From the roof to the ground: the floor's name, then each box: its file and what is in it.
 #: A file imports from its own floor or from those below it, never from above.
 FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
-    ("the command", [("cli/", "serve · connect · send: settings, log, exit codes")]),
+    ("the command", [("cli/", "serve · connect · send · ctl · config")]),
+    (
+        "who watches",
+        [
+            ("control/", "see, change, undo"),
+            ("event_log/", "what happened"),
+            ("metrics.py", "how much of it"),
+        ],
+    ),
     (
         "what you hold",
         [
             ("run.py", "a whole program"),
-            ("server.py", "serve: who is in"),
+            ("server.py", "start, drain, stop"),
             ("client.py", "ask, connect"),
             ("blocking/", "the same, no asyncio"),
+        ],
+    ),
+    (
+        "a server's inside",
+        [
+            ("operating.py", "live limits, bans"),
+            ("hosting.py", "handlers, who is in"),
+            ("acceptor.py", "let in, or refuse"),
         ],
     ),
     (
@@ -40,7 +56,8 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
         "one socket each",
         [
             ("listener.py", "accept"),
-            ("stream.py", "recv, send, close"),
+            ("stream.py", "recv, send"),
+            ("ending.py", "close, reset, clocks"),
             ("tls.py", "the same through TLS"),
         ],
     ),
@@ -53,7 +70,8 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
         [
             ("deadlines.py", "whom to ask, when"),
             ("clocks.py", "what is due"),
-            ("admission.py", "who may come in"),
+            ("admission/", "who may come in"),
+            ("eviction.py", "who makes room"),
             ("states.py", "which moves exist"),
         ],
     ),
