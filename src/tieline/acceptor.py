@@ -101,10 +101,11 @@ class Acceptor:
             # Nobody goes for a newcomer that is not there.
             if evicts and not listener.somebody_waits():
                 return None
-            # Above a total that was lowered, several rounds may be needed.
-            while evicts and host.admission.full and self._make_room():
-                pass
-            if host.admission.full:
+            has_gone = evicts and self._make_room()
+            if has_gone and host.admission.full:
+                # The total was lowered: more must go, in the next turn.
+                return None
+            if not has_gone:
                 self._is_full = True
                 if evicts:
                     self._resume_in(_EVICTION_RETRY)
@@ -270,7 +271,8 @@ class Acceptor:
         if limits.total is None or self._wake is not None:
             return False
         before = self._now() - limits.evict_idle
-        going = idlest_of_biggest(host.connections, before, limits.total)
+        too_many = host.admission.total - limits.total
+        going = idlest_of_biggest(host.connections, before, limits.total, too_many)
         for connection in going:
             connection.abort(CloseReason.EVICTED)
         return bool(going)

@@ -58,12 +58,15 @@ def idlest(connections: Iterable[C], before: float) -> C | None:
     return next((each for each in eligible if not each.is_owed_by_kernel()), None)
 
 
-def idlest_of_biggest(connections: Iterable[C], before: float, total: int) -> list[C]:
+def idlest_of_biggest(
+    connections: Iterable[C], before: float, total: int, too_many: int = 0
+) -> list[C]:
     """The idlest connections of the clients that hold most, for a server that is full.
 
     Args:
         before: one that was active after this is left alone.
         total: the server's places; about one in a hundred is vacated, 1 to 32.
+        too_many: how many are above that, where it was lowered.
     """
     by_client: dict[Any, list[tuple[float, int, C]]] = {}
     for each in connections:
@@ -77,16 +80,16 @@ def idlest_of_biggest(connections: Iterable[C], before: float, total: int) -> li
     for _, _, found in biggest:
         heapq.heapify(found)
     going: list[C] = []
-    most = max(1, min(_AT_ONCE, total // _SHARE_AT_ONCE))
+    most = min(_AT_ONCE, max(1, total // _SHARE_AT_ONCE, too_many))
     while biggest and len(going) < most:
-        held, number, found = biggest[0]
+        kept, number, found = biggest[0]
         candidate = heapq.heappop(found)[2]
         # The kernel is asked last, of few: a peer may still be taking what it holds.
         if not candidate.is_owed_by_kernel():
             going.append(candidate)
-            held += 1
+            kept += 1
         if found:
-            heapq.heapreplace(biggest, (held, number, found))
+            heapq.heapreplace(biggest, (kept, number, found))
         else:
             heapq.heappop(biggest)
     return going
