@@ -57,6 +57,10 @@ class Fake:
     def age(self) -> float:
         return NOW - self.opened_at
 
+    @property
+    def peer_host(self) -> str:
+        return self.peer.host
+
     def clocks(self) -> list[tuple[float, CloseReason]]:
         return self.running
 

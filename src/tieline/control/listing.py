@@ -277,7 +277,8 @@ def _peer_test(text: str) -> Callable[[Connection], bool]:
 
     def is_inside(connection: Connection) -> bool:
         try:
-            packed = socket.inet_pton(family, _unmapped(connection.peer.host))
+            # Not `peer`, which makes an address of each, and keeps it.
+            packed = socket.inet_pton(family, _unmapped(connection.peer_host))
         except OSError:
             return False
         return int.from_bytes(packed, "big") & mask == first
