@@ -57,7 +57,8 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
         [
             ("listener.py", "accept"),
             ("stream.py", "recv, send"),
-            ("ending.py", "close, reset, clocks"),
+            ("ending.py", "close, reset"),
+            ("expiring.py", "clocks that strike"),
             ("tls.py", "the same through TLS"),
         ],
     ),

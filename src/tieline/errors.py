@@ -69,7 +69,7 @@ class TielineError(Exception):
     Attributes:
         template: the sentence, with the names of fields in braces; `str(error)` fills it in.
         fields: what the sentence speaks of (addresses, sizes in bytes, seconds...).
-        hint: what to do about it, or an empty string.
+        hint: what to do about it, or an empty string; a template too.
     """
 
     default_template: ClassVar[str] = "something went wrong"

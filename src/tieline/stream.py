@@ -1,4 +1,5 @@
-"""A connected socket on the reactor: bytes both ways. What ends it is in `ending`.
+"""A connected socket on the reactor: bytes both ways. What ends it is in `ending` and
+`expiring`.
 
 `Stream` knows no messages; `connection` adds those. It is the only file that reads from and
 writes to sockets.
@@ -14,8 +15,9 @@ import struct
 from typing import Any
 
 from .address import Address
-from .ending import END_OF_STREAM, LOOK_AGAIN, NONE_SPARED, Ending, Owner, release_all
+from .ending import END_OF_STREAM, Owner, release_all
 from .errors import TielineError
+from .expiring import LOOK_AGAIN, NONE_SPARED, Expiring
 from .reactor import READABLE, WRITABLE, Reactor
 from .reasons import CloseReason
 from .states import Move, State, next_state
@@ -41,7 +43,7 @@ _REST = 0.5
 _ids = itertools.count(1)
 
 
-class Stream(Ending):
+class Stream(Expiring):
     """A connected socket. Subclasses say what incoming bytes mean."""
 
     __slots__ = ("_descriptor", "_read_size", "_watched", "data")
