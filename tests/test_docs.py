@@ -361,7 +361,7 @@ def test_what_is_off_from_the_start_is_said_to_be() -> None:
 def test_the_events_are_those_of_the_source() -> None:
     kinds = [
         kind
-        for kind in vars(tieline.events).values()
+        for kind in vars(tieline.events.named).values()
         if isinstance(kind, type) and issubclass(kind, Event) and kind is not Event
     ]
     assert [row[:2] for row in table_with(OBSERVABILITY, "server_started")] == [
