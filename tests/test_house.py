@@ -39,6 +39,7 @@ LAYERS = [
     {"responder"},
     {"client", "hosting"},
     {"operating"},
+    {"listening"},
     {"server"},
     {"blocking"},
     {"run", "event_log", "metrics"},

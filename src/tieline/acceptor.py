@@ -11,7 +11,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from .address import Address
 from .admission import Admission, Client
@@ -23,7 +23,7 @@ from .listener import Listener
 from .reactor import Reactor
 from .reasons import CloseReason
 
-__all__ = ["Acceptor", "Host", "last_words"]
+__all__ = ["Acceptor", "Host", "Who", "last_words"]
 
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 
@@ -32,6 +32,10 @@ _EVICTION_RETRY = 1.0
 
 #: Seconds between two events that say that accepting has paused.
 _TOLD_EVERY = 1.0
+
+
+#: Host, scope and user of a client, as admission asks for them.
+Who: TypeAlias = tuple[str, int, int | None]
 
 
 class Host(Protocol):
@@ -134,12 +138,27 @@ class Acceptor:
         else:
             host, uid = "", _peer_user(connected)
             peer = Address.from_socket_name(family, name)
+        self.welcome(connected, peer, port, (host, scope, uid))
+
+    def welcome(
+        self, connected: socket.socket, peer: str | Address, port: int, who: Who
+    ) -> Any | None:
+        """Somebody is known: let him in, or tell him no.
+
+        Args:
+            connected: the socket; owned from here on.
+            peer, port: as a stream keeps its peer.
+            who: as admission asks for it.
+
+        Returns:
+            The connection; `None` if there is none.
+        """
         admission = self._host.admission
-        admitted = admission.admit(host, scope, uid)
+        admitted = admission.admit(*who)
         if admitted is CloseReason.CLIENT_LIMIT and self.holdings is not None:
-            client = admission.client(admission.key_of(host, scope, uid))
+            client = admission.client(admission.key_of(*who))
             if client is not None and self._evict_own(client):
-                admitted = admission.admit(host, scope, uid)
+                admitted = admission.admit(*who)
             elif client is not None:
                 admission.count_refusal(client, admitted)
         if (
@@ -147,10 +166,10 @@ class Acceptor:
             and self._host.limits.total_full == "evict"
             and self._make_room()
         ):
-            admitted = admission.admit(host, scope, uid)
+            admitted = admission.admit(*who)
         if isinstance(admitted, CloseReason):
-            self._refuse(connected, admitted, peer, port, (host, scope, uid))
-            return
+            self.refuse(connected, admitted, peer, port, who)
+            return None
         if peer == admitted.host:
             peer = admitted.host  # one text for all of a client's connections
         try:
@@ -160,13 +179,14 @@ class Acceptor:
             # Out of memory for one more socket to watch: the others do not notice.
             self._give_back(connected, admitted)
             self.accept_failed(error, refused=True, rests=False)
-            return
+            return None
         except BaseException:
             self._give_back(connected, admitted)
             raise
         if self.holdings is not None:
             self.holdings.add(connection)
         self._host.begin(connection)
+        return connection
 
     def _give_back(self, connected: socket.socket, client: Client) -> None:
         self._host.admission.release(client)
@@ -289,14 +309,15 @@ class Acceptor:
 
     # ---- Saying no
 
-    def _refuse(
+    def refuse(
         self,
         connected: socket.socket,
         reason: CloseReason,
         peer: str | Address,
         port: int,
-        who: tuple[str, int, int | None],
+        who: Who,
     ) -> None:
+        """Tell a client no, with a last word or by a reset, and close its socket."""
         host = self._host
         host.counters.refused[reason] += 1
         if reason in self.last_words:

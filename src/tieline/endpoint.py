@@ -64,6 +64,11 @@ class Endpoint:
         return self._local or Address()
 
     @property
+    def upstream(self) -> str | None:
+        """The name of where a relayed connection goes on to; `None` where it ends here."""
+        return None
+
+    @property
     def state(self) -> State:
         """Where it is in its life."""
         return self._state

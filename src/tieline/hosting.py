@@ -1,26 +1,22 @@
-"""What a server does with its connections, from the door to the end."""
+"""Who is in: what any server does with its connections, from the door to the end."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import inspect
 import logging
 import math
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, cast
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from .acceptor import Acceptor
 from .address import Address
 from .admission import Admission, Client, LocalAdmission, Penalty
 from .clocks import first_check
-from .connection import Connection
-from .conversation import connection_of
 from .counters import Counters
-from .errors import ConnectionClosedError, PeerError, TlsError, UsageError
+from .errors import UsageError
 from .events import (
     ClientPenalized,
     ConnectionClosed,
@@ -30,21 +26,14 @@ from .events import (
     LimitSpared,
     TableOverflowed,
 )
-from .framing import Codec
 from .limits import LIMIT_OF_REASON, PENALTY_OF_REASON, Limits
 from .listener import Listener
 from .reactor import Reactor
 from .reasons import CloseReason
-from .responder import Respond, RespondingConnection
 from .states import State
 from .tls import TlsSocket
 
-__all__ = ["Conversation", "Handler", "Hosting"]
-
-#: A coroutine function that is given the connection: one task for each.
-Conversation = Callable[[Connection], Awaitable[None]]
-#: A conversation, or a responder: a plain function called with each message.
-Handler = Conversation | Respond
+__all__ = ["Hosting"]
 
 #: Seconds between two looks at what admission need not remember any more.
 _CLEANING = 1.0
@@ -56,7 +45,8 @@ _log = logging.getLogger("tieline")
 
 
 class Hosting:
-    """The connections of a server, and the handler for each. `Server` opens and closes it.
+    """The connections of a server. What is done with each, subclasses say: `Server` has a handler
+    for it, a guard relays it.
 
     Attributes:
         limits: what it allows.
@@ -68,12 +58,10 @@ class Hosting:
 
     def __init__(
         self,
-        handler: Handler,
-        make_codec: Callable[[int], Codec],
         limits: Limits,
         tls: ssl.SSLContext | None,
-        on_open: Callable[[Connection], object] | None,
-        on_close: Callable[[Connection, CloseReason], object] | None,
+        on_open: Callable[[Any], object] | None,
+        on_close: Callable[[Any, CloseReason], object] | None,
         on_refuse: Callable[[Address, CloseReason], object] | None,
         admission: Admission | None,
     ) -> None:
@@ -86,42 +74,54 @@ class Hosting:
         self.admission.on_spared = self._spared
         self.admission.on_overflow = self._table_overflowed
         self.admission.on_penalized = self._penalized
-        self._make_codec = make_codec
         self._tls = tls
         self._on_open = on_open
         self._on_close = on_close
         self._on_refuse = on_refuse
         self._reactor: Reactor | None = None
         self._acceptor: Acceptor | None = None
-        self._connections: dict[int, Connection] = {}
-        # Conversations that go on after their connection has ended. The others are found, and
-        # kept alive, through their connection.
-        self._stragglers: set[asyncio.Task[None]] = set()
+        self._connections: dict[int, Any] = {}
         self._all_gone: list[asyncio.Future[None]] = []
         self._cleaning: asyncio.TimerHandle | None = None
         self._overflow_told_at = -math.inf
-        self._conversation: Conversation | None = None
-        # One bound method and one context for all conversations: 136 bytes for each otherwise.
-        self._on_ended = self._conversation_ended
-        self._context = contextvars.copy_context()
-        if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
-            getattr(handler, "__call__", None)  # noqa: B004 - an object with an async __call__
-        ):
-            self._conversation = cast(Conversation, handler)
-            self._connection_type: type[Connection] = Connection
-        else:
-            self.responder = cast(Respond, handler)
-            self._connection_type = RespondingConnection
+
+    # ---- What subclasses fill in
+
+    def _make_connection(
+        self, channel: socket.socket | TlsSocket, peer: str | Address, port: int
+    ) -> Any:
+        """Make the connection of a socket that was admitted."""
+        raise NotImplementedError
+
+    def _begin_serving(self, connection: Any) -> None:
+        """It is in, and everybody has been told."""
+
+    def _pack_words(self, limits: Limits, text: str) -> bytes:
+        """A last word to refused clients, as they can read it."""
+        return text.encode()
+
+    def _check_limits(self, limits: Limits) -> None:
+        """See that limits can be used.
+
+        Raises:
+            SettingError: they cannot.
+        """
+
+    def _is_at_rest(self) -> bool:
+        """Whether nothing but connections is under way."""
+        return True
+
+    # ---- Facts
 
     def _clock(self) -> float:
         return self._reactor.clock() if self._reactor is not None else time.monotonic()
 
     @property
-    def connections(self) -> Iterator[Connection]:
+    def connections(self) -> Iterator[Any]:
         """The connections that are open now, oldest first."""
         return iter(list(self._connections.values()))
 
-    def connection(self, id: int) -> Connection | None:
+    def connection(self, id: int) -> Any:
         """The open connection of this number."""
         return self._connections.get(id)
 
@@ -132,14 +132,13 @@ class Hosting:
 
     def let_in(
         self, connected: socket.socket, peer: str | Address, port: int, client: Client
-    ) -> Connection:
+    ) -> Any:
         """Not for applications: make a connection of a socket that was admitted."""
         assert self._reactor is not None
         channel: socket.socket | TlsSocket = connected
         if self._tls is not None:
             channel = TlsSocket(connected, self._tls, server_side=True)
-        codec = self._make_codec(self.limits.max_message)
-        connection = self._connection_type(self, self._reactor, channel, codec, peer, port)
+        connection = self._make_connection(channel, peer, port)
         connection.client = client
         self.counters.accepted += 1
         self._connections[connection.id] = connection
@@ -165,7 +164,7 @@ class Hosting:
         total = self.limits.total
         return 0.0 if total is None else len(self._connections) / total
 
-    def limit_spared(self, connection: Connection, reason: CloseReason) -> None:
+    def limit_spared(self, connection: Any, reason: CloseReason) -> None:
         """Not for applications: a clock on trial has struck."""
         self._spared(reason, connection.client.key, connection.id)
 
@@ -175,7 +174,7 @@ class Hosting:
         if self.events.wanted:
             self.events.announce(LimitSpared(limit=limit, client=client, id=id))
 
-    def penalize(self, connection: Connection, seconds: float, why: str) -> None:
+    def penalize(self, connection: Any, seconds: float, why: str) -> None:
         """Not for applications, which call `Connection.penalize`."""
         if not seconds > 0:
             raise UsageError(
@@ -220,7 +219,7 @@ class Hosting:
 
     # ---- A connection's life
 
-    def begin(self, connection: Connection) -> None:
+    def begin(self, connection: Any) -> None:
         """Not for applications: it is in; start its handler."""
         if self.limits.per_client_rate is not None:
             self._clean_later()
@@ -235,10 +234,9 @@ class Hosting:
                 return
             if connection.state is State.CLOSED or connection.state is State.CLOSING:
                 return  # the hook has shown it out
-        if self._conversation is not None:
-            self._context.copy().run(self._converse, connection)
+        self._begin_serving(connection)
 
-    def _announce_opened(self, connection: Connection) -> None:
+    def _announce_opened(self, connection: Any) -> None:
         self.events.announce(
             ConnectionOpened(
                 id=connection.id, peer=connection.peer, local=connection.local,
@@ -246,48 +244,7 @@ class Hosting:
             )
         )  # fmt: skip
 
-    def _converse(self, connection: Connection) -> None:
-        """Start the handler, in the context in which the server was started."""
-        assert self._conversation is not None
-        try:
-            coroutine = self._conversation(connection)
-            task = connection.start_conversation(cast(Any, coroutine))
-        except Exception as error:
-            self.handler_failed(connection, error)
-            connection.close(CloseReason.HANDLER_ERROR)
-        else:
-            task.add_done_callback(self._on_ended, context=self._context)
-
-    def _conversation_ended(self, task: asyncio.Task[None]) -> None:
-        """The handler has returned, raised, or was cancelled: its connection ends with it."""
-        connection: Connection = connection_of(task)
-        if task.cancelled():
-            connection.abort()
-        else:
-            error = task.exception()
-            if error is None:
-                connection.close()
-            elif self._is_own_end(connection, error):
-                # Its traceback holds frames that hold it: let them go now, not when garbage is
-                # collected, since thousands may end together.
-                error.__traceback__ = None
-                connection.close()
-            else:
-                self.handler_failed(connection, error)
-                connection.close(CloseReason.HANDLER_ERROR)
-        # After closing, which tells other tasks that receive.
-        connection.end_conversation()
-        self._stragglers.discard(task)
-        self._check_all_gone()
-
-    @staticmethod
-    def _is_own_end(connection: Connection, error: BaseException) -> bool:
-        """Whether a handler was ended by its own connection's end: no mistake of its own."""
-        return isinstance(error, (ConnectionClosedError, PeerError, TlsError)) and (
-            not connection.is_receiving
-        )
-
-    def handler_failed(self, connection: Connection, error: BaseException) -> None:
+    def handler_failed(self, connection: Any, error: BaseException) -> None:
         """A handler raised: count it and log it, once."""
         self.counters.handler_errors += 1
         _log.error(
@@ -300,7 +257,7 @@ class Hosting:
             text = f"{type(error).__name__}: {error}"
             self.events.announce(HandlerFailed(id=connection.id, peer=connection.peer, error=text))
 
-    def connection_gone(self, connection: Connection) -> None:
+    def connection_gone(self, connection: Any) -> None:
         """A connection has ended."""
         reason = connection.close_reason
         assert reason is not None
@@ -311,8 +268,6 @@ class Hosting:
         counters.bytes_sent += connection.bytes_sent
         counters.messages_received += connection.messages_received
         counters.messages_sent += connection.messages_sent
-        if (task := connection.task) is not None:
-            self._stragglers.add(task)
         self.admission.release(connection.client)
         if reason in PENALTY_OF_REASON:
             seconds = getattr(self.limits, PENALTY_OF_REASON[reason])
@@ -330,7 +285,7 @@ class Hosting:
         if self._all_gone:
             self._check_all_gone()
 
-    def _announce_closed(self, connection: Connection, reason: CloseReason) -> None:
+    def _announce_closed(self, connection: Any, reason: CloseReason) -> None:
         self.events.announce(
             ConnectionClosed(
                 id=connection.id, peer=connection.peer, client=connection.client.key,
@@ -342,7 +297,7 @@ class Hosting:
         )  # fmt: skip
 
     def _is_all_gone(self) -> bool:
-        return self._is_over() and not (self._connections or self._stragglers)
+        return self._is_over() and not self._connections and self._is_at_rest()
 
     def _check_all_gone(self) -> None:
         if self._all_gone and self._is_all_gone():

@@ -71,6 +71,9 @@ class Acceptor(Protocol):
 class Listener:
     """Accepts on one listening socket until it is closed.
 
+    Args:
+        unlink: whether the file of a Unix socket is removed when it closes.
+
     Attributes:
         address: where it listens, with the port that the system chose.
     """
@@ -88,7 +91,14 @@ class Listener:
         "family",
     )
 
-    def __init__(self, acceptor: Acceptor, reactor: Reactor, listening: socket.socket) -> None:
+    def __init__(
+        self,
+        acceptor: Acceptor,
+        reactor: Reactor,
+        listening: socket.socket,
+        *,
+        unlink: bool = True,
+    ) -> None:
         self._acceptor = acceptor
         self._reactor = reactor
         self._socket: socket.socket | None = listening
@@ -96,7 +106,7 @@ class Listener:
         self.family = listening.family
         self.address = Address.from_socket_name(listening.family, listening.getsockname())
         self._rest: asyncio.TimerHandle | None = None
-        self._unlink = _inode_of(self.address)
+        self._unlink = _inode_of(self.address) if unlink else None
         self._watched = READABLE
         reactor.register(listening.fileno(), self)
         # Given back when the machine is out of descriptors, so that a waiting client can be

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import methodcaller
 from typing import Any
 
 from .acceptor import last_words
 from .clocks import first_check
-from .connection import Connection
 from .errors import SettingError, TielineError, UsageError
 from .events import ClientBanned, ClientUnbanned, LimitsChanged
 from .eviction import Holdings, over_the_caps
@@ -33,8 +33,7 @@ class Operating(Hosting):
         if self._tls is not None:
             return {}
         try:
-            codec = self._make_codec(limits.max_message)
-            return last_words(limits, codec.pack_text)
+            return last_words(limits, lambda text: self._pack_words(limits, text))
         except TielineError as error:
             raise SettingError(
                 "refusal {text!r} cannot be sent: {detail}", text=limits.refusal, detail=str(error)
@@ -60,7 +59,7 @@ class Operating(Hosting):
         """
         new = self.limits.replace(**changes)
         words = self._make_last_words(new)
-        self._make_codec(new.max_message)
+        self._check_limits(new)
         # The last that may refuse, so that all has changed or nothing.
         has_new_keys = self.admission.change_limits(new)
         old, self.limits = self.limits, new
@@ -93,12 +92,12 @@ class Operating(Hosting):
         if self._acceptor is not None:
             self._set_up_acceptor()
             self._acceptor.resume()
-        self._sweep(self.connections, Connection.check_clocks)
+        self._sweep(self.connections, methodcaller("check_clocks"))
         if self.events.wanted:
             texts = tuple(f"{name}: {was!r} -> {now!r}" for name, (was, now) in changed.items())
             self.events.announce(LimitsChanged(changes=texts))
 
-    def _move(self, connection: Connection) -> None:
+    def _move(self, connection: Any) -> None:
         """Count it under the key that its client has now."""
         if connection.close_reason is not None:
             return
@@ -116,15 +115,13 @@ class Operating(Hosting):
         if own != (self._acceptor.holdings is not None):
             self._acceptor.holdings = Holdings(self.connections) if own else None
 
-    def kick(self, *connections: Connection | int) -> int:
+    def kick(self, *connections: Any) -> int:
         """Reset connections, given themselves or by number (`kicked`).
 
         Returns:
             How many of them were open.
         """
-        found = [
-            each if isinstance(each, Connection) else self.connection(each) for each in connections
-        ]
+        found = [self.connection(each) if isinstance(each, int) else each for each in connections]
         alive = [each for each in dict.fromkeys(found) if each and each.close_reason is None]
         self._sweep(alive, lambda connection: connection.abort(CloseReason.KICKED))
         return len(alive)
@@ -165,7 +162,7 @@ class Operating(Hosting):
             )
         return len(held)
 
-    def _is_banned(self, connection: Connection) -> bool:
+    def _is_banned(self, connection: Any) -> bool:
         # By its address: of a client that is a whole network, only some may be banned.
         return self.admission.is_banned(*_who(connection))
 
@@ -186,8 +183,8 @@ class Operating(Hosting):
 
     def _sweep(
         self,
-        connections: Iterable[Connection],
-        act: Callable[[Connection], object],
+        connections: Iterable[Any],
+        act: Callable[[Any], object],
         seconds: float = 0.0,
     ) -> None:
         """Do it to all of them, in the background where there are many."""
@@ -199,7 +196,7 @@ class Operating(Hosting):
             self._sweeps.append(sweep)
 
 
-def _who(connection: Connection) -> tuple[str, int, int | None]:
+def _who(connection: Any) -> tuple[str, int, int | None]:
     """Host, scope and user of a connection's peer, as admission asks for them. (`peer` would make
     an address of each, and keep it.)"""
     host = connection.peer_host

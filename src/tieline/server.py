@@ -1,34 +1,36 @@
-"""A server: where it listens, how it starts, and how it stops."""
+"""A server: a handler for each connection that comes."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
+import inspect
 import socket
 import ssl
-import time
-from collections.abc import Callable, Generator
-from typing import Any, Self
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, cast
 
-from .acceptor import Acceptor
-from .address import Address, parse_address
+from .address import Address
 from .admission import Admission
 from .charset import Charset, message_codec
 from .connection import Connection
-from .errors import SettingError, UsageError, translate_os_error
-from .events import DrainBegun, DrainEnded, ServerStarted
+from .conversation import connection_of
+from .errors import ConnectionClosedError, PeerError, SettingError, TlsError, UsageError
 from .framing import Codec, Framing, Raw
-from .hosting import Conversation, Handler
 from .limits import Limits
-from .listener import Listener, close_listening, open_listening_sockets
-from .operating import Operating
-from .reactor import Reactor
+from .listening import Listening
 from .reasons import CloseReason
+from .responder import Respond, RespondingConnection
+from .tls import TlsSocket
 
 __all__ = ["Conversation", "Handler", "Server", "serve"]
 
+#: A coroutine function that is given the connection: one task for each.
+Conversation = Callable[[Connection], Awaitable[None]]
+#: A conversation, or a responder: a plain function called with each message.
+Handler = Conversation | Respond
 
-class Server(Operating):
+
+class Server(Listening):
     """Serves connections on one or more addresses. Made by `tieline.serve`.
 
     Use it as an asynchronous context (leaving it closes it), or call `start` and `close`.
@@ -42,138 +44,96 @@ class Server(Operating):
     """
 
     def __init__(
-        self,
-        addresses: tuple[str | Address, ...],
-        backlog: int,
-        unix_mode: int | None,
-        *arguments: Any,
+        self, handler: Handler, make_codec: Callable[[int], Codec], *arguments: Any
     ) -> None:
         """Not for applications, which call `serve`."""
+        self._make_codec = make_codec
+        # Conversations that go on after their connection has ended. The others are found, and
+        # kept alive, through their connection.
+        self._stragglers: set[asyncio.Task[None]] = set()
+        self._conversation: Conversation | None = None
+        # One bound method for all conversations: 64 bytes for each otherwise.
+        self._on_ended = self._conversation_ended
+        if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
+            getattr(handler, "__call__", None)  # noqa: B004 - an object with an async __call__
+        ):
+            self._conversation = cast(Conversation, handler)
+            self._connection_type: type[Connection] = Connection
+        else:
+            self.responder = cast(Respond, handler)
+            self._connection_type = RespondingConnection
         super().__init__(*arguments)
-        self._addresses = [parse_address(address) for address in addresses]
-        self._backlog = backlog
-        self._unix_mode = unix_mode
-        self._started = False
-        self._closed = False
-        self._draining = False
-        self._listened: list[Address] = []
-        #: Makes listening sockets; the one place where tests put faults in.
-        self.make_socket: Callable[[int, int], socket.socket] = socket.socket
 
-    async def start(self) -> None:
-        """Listen on every address, or on none.
+    # ---- A connection's life
 
-        Raises:
-            BindError: an address cannot be listened on.
-            ResolveError: a name has no address.
-            UsageError: the server was started before.
-        """
-        if self._started:
-            raise UsageError("a server starts once: make another")
-        self._started = True
-        sockets = await open_listening_sockets(
-            self._addresses, self._backlog, self.make_socket, self._unix_mode
-        )
-        self._context = contextvars.copy_context()
+    def _make_connection(
+        self, channel: socket.socket | TlsSocket, peer: str | Address, port: int
+    ) -> Connection:
+        assert self._reactor is not None
+        codec = self._make_codec(self.limits.max_message)
+        return self._connection_type(self, self._reactor, channel, codec, peer, port)
+
+    def _begin_serving(self, connection: Connection) -> None:
+        if self._conversation is not None:
+            self._context.copy().run(self._converse, connection)
+
+    def _pack_words(self, limits: Limits, text: str) -> bytes:
+        return self._make_codec(limits.max_message).pack_text(text)
+
+    def _check_limits(self, limits: Limits) -> None:
+        self._make_codec(limits.max_message)
+
+    def _converse(self, connection: Connection) -> None:
+        """Start the handler, in the context in which the server was started."""
+        assert self._conversation is not None
         try:
-            if self._closed:
-                raise UsageError("the server was closed while it was starting")
-            self._reactor = Reactor.of(asyncio.get_running_loop())
-            self._acceptor = Acceptor(self, self._reactor)
-            self._set_up_acceptor()
-            for listening in sockets:
-                listener = Listener(self._acceptor, self._reactor, listening)
-                self._acceptor.listeners.append(listener)
-        except BaseException as error:
-            self.close_listeners()
-            for listening in sockets:
-                close_listening(listening)
-            if self._reactor is not None:
-                self._reactor.close_if_unused()
-            if isinstance(error, OSError):
-                raise translate_os_error(error, "bind", self._addresses[0]) from error
-            raise
-        self._listened = [listener.address for listener in self._acceptor.listeners]
-        self.started_at = time.time()
-        if self.events.wanted:
-            self.events.announce(ServerStarted(addresses=tuple(self._listened)))
+            coroutine = self._conversation(connection)
+            task = connection.start_conversation(cast(Any, coroutine))
+        except Exception as error:
+            self.handler_failed(connection, error)
+            connection.close(CloseReason.HANDLER_ERROR)
+        else:
+            task.add_done_callback(self._on_ended, context=self._context)
 
-    @property
-    def addresses(self) -> list[Address]:
-        """Where it listens (or did, once closed), with the ports that the system chose."""
-        return list(self._listened)
-
-    def close_listeners(self) -> None:
-        """Let nobody new in; those connected go on undisturbed. Idempotent."""
-        self._closed = True
-        if self._acceptor is not None:
-            self._acceptor.close()
+    def _conversation_ended(self, task: asyncio.Task[None]) -> None:
+        """The handler has returned, raised, or was cancelled: its connection ends with it."""
+        connection: Connection = connection_of(task)
+        if task.cancelled():
+            connection.abort()
+        else:
+            error = task.exception()
+            if error is None:
+                connection.close()
+            elif self._is_own_end(connection, error):
+                # Its traceback holds frames that hold it: let them go now, not when garbage is
+                # collected, since thousands may end together.
+                error.__traceback__ = None
+                connection.close()
+            else:
+                self.handler_failed(connection, error)
+                connection.close(CloseReason.HANDLER_ERROR)
+        # After closing, which tells other tasks that receive.
+        connection.end_conversation()
+        self._stragglers.discard(task)
         self._check_all_gone()
 
-    @property
-    def is_draining(self) -> bool:
-        """Whether `drain` has begun."""
-        return self._draining
+    @staticmethod
+    def _is_own_end(connection: Connection, error: BaseException) -> bool:
+        """Whether a handler was ended by its own connection's end: no mistake of its own."""
+        return isinstance(error, (ConnectionClosedError, PeerError, TlsError)) and (
+            not connection.is_receiving
+        )
 
-    async def drain(self, seconds: float = 10.0, spread: float = 0.0) -> bool:
-        """Stop in good order: no newcomers, close the idle, let the busy finish.
+    def connection_gone(self, connection: Connection) -> None:
+        """Not for applications: a connection has ended."""
+        if (task := connection.task) is not None:
+            self._stragglers.add(task)
+        super().connection_gone(connection)
 
-        A connection is idle when no message is under way in either direction and its handler
-        waits for the next one. A conversation sees its messages end; a busy one is closed after
-        the message it is at. `Connection.is_finishing` tells a handler. What is left after the
-        time is reset.
+    def _is_at_rest(self) -> bool:
+        return not self._stragglers
 
-        Args:
-            seconds: how long they have.
-            spread: seconds over which connections are told, evenly, so that their clients do not
-                return in one instant (default 0: all at once).
-
-        Returns:
-            Whether all of them finished in time.
-
-        Raises:
-            SettingError: a time is negative, or the spread longer than the whole.
-
-        Cancelling stops the wait; connections go on draining.
-        """
-        if not 0 <= spread <= seconds:
-            raise SettingError(
-                "spread ({spread}) must be from 0 to the whole time for draining ({seconds})",
-                spread=spread,
-                seconds=seconds,
-            )
-        self._draining = True
-        self.close_listeners()
-        if self.events.wanted:
-            begun = DrainBegun(connections=len(self), seconds=seconds, spread=spread)
-            self.events.announce(begun)
-        self._sweep(self.connections, Connection.finish, spread)
-        left, in_time = 0, True
-        try:
-            async with asyncio.timeout(seconds):
-                await self.wait_closed()
-        except TimeoutError:
-            left, in_time = len(self), False
-            await self.close(CloseReason.DRAIN_TIMEOUT)
-        if self.events.wanted:
-            self.events.announce(DrainEnded(reset=left))
-        return in_time
-
-    async def close(self, reason: CloseReason = CloseReason.SHUTDOWN) -> None:
-        """Stop now: no newcomers, connections are reset, conversations cancelled. Idempotent.
-
-        Args:
-            reason: the close reason of the connections that are open.
-        """
-        self.close_listeners()
-        for sweep in self._sweeps:
-            sweep.cancel()
-        self._sweeps.clear()
-        if self._cleaning is not None:
-            self._cleaning.cancel()
-            self._cleaning = None
-        for connection in self.connections:
-            connection.abort(reason)
+    async def _end(self) -> None:
         tasks = list(self._stragglers)
         current = asyncio.current_task()
         for task in tasks:
@@ -181,34 +141,6 @@ class Server(Operating):
                 task.cancel()
         if waiting := [task for task in tasks if task is not current]:
             await asyncio.wait(waiting)
-        self.events.flush()
-
-    async def wait_closed(self) -> None:
-        """Wait until the listeners are closed, every connection and every conversation over.
-
-        Does not close anything.
-        """
-        while not self._is_all_gone():
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._all_gone.append(future)
-            await future
-
-    async def serve_forever(self) -> None:
-        """Serve until cancelled, or until another task closes the server."""
-        if not self._started:
-            await self.start()
-        await self.wait_closed()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(self, kind: object, error: object, traceback: object) -> None:
-        await self.close()
-
-    def __await__(self) -> Generator[Any, None, Self]:
-        yield from self.start().__await__()
-        return self
 
 
 def serve(
@@ -225,6 +157,7 @@ def serve(
     backlog: int = 4096,
     unix_mode: int | None = None,
     admission: Admission | None = None,
+    sockets: Iterable[socket.socket] = (),
 ) -> Server:
     """Make a server; it listens once it is entered or started::
 
@@ -250,13 +183,16 @@ def serve(
         unix_mode: the permission bits of a Unix socket's file, such as `0o600` (default: as the
             umask says).
         admission: who decides who may come in, and counts (default: `LocalAdmission(limits)`).
+        sockets: sockets that listen already, such as systemd hands over; then `addresses` may be
+            left out. They are the server's, and closed with it.
 
     Raises:
         AddressError, SettingError: the arguments make no sense.
 
     A handler that raises costs its own connection only: it is logged once and counted.
     """
-    if not addresses:
+    sockets = tuple(sockets)
+    if not addresses and not sockets:
         raise UsageError("a server needs an address", hint='for example "127.0.0.1:7788"')
     if tls is not None and tls.protocol is ssl.PROTOCOL_TLS_CLIENT:
         raise SettingError(
@@ -271,7 +207,9 @@ def serve(
         return message_codec(framing, charset, maximum)
 
     make_codec(limits.max_message)  # what cannot work is said now, not to the first client
-    return Server(
-        addresses, backlog, unix_mode,
-        handler, make_codec, limits, tls, on_open, on_close, on_refuse, admission,
+    server = Server(
+        handler, make_codec, addresses, backlog, unix_mode,
+        limits, tls, on_open, on_close, on_refuse, admission,
     )  # fmt: skip
+    server.adopt(*sockets)
+    return server

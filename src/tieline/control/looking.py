@@ -123,7 +123,7 @@ def find(session: Session, id: int) -> Connection:
         raise ControlError(
             "no open connection has the number {value}", code="not_found", name="id", value=id
         )
-    return connection
+    return cast(Connection, connection)
 
 
 def _whereabouts(connection: Connection) -> str | None:
