@@ -23,6 +23,7 @@ from tieline.errors import (
     MalformedError,
     MessageTooLargeError,
     PeerError,
+    ProxyHeaderError,
     ResolveError,
     SettingError,
     TielineError,
@@ -133,6 +134,7 @@ def test_peer_errors_carry_their_close_reason() -> None:
         MessageTooLargeError: CloseReason.MESSAGE_TOO_LARGE,
         TruncatedError: CloseReason.TRUNCATED,
         MalformedError: CloseReason.MALFORMED,
+        ProxyHeaderError: CloseReason.BAD_PREAMBLE,
         UndecodableError: CloseReason.UNDECODABLE,
     }
     assert EndOfStreamError(reason=CloseReason.PEER_CLOSED).reason is CloseReason.PEER_CLOSED

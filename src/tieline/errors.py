@@ -13,6 +13,7 @@ The tree splits by whose fault it is::
     │   ├── MessageTooLargeError   a message over the maximum
     │   ├── TruncatedError         the stream ended inside a message or a character
     │   ├── MalformedError         bytes the framing cannot read
+    │   │   └── ProxyHeaderError   bytes that are no PROXY protocol header
     │   └── UndecodableError       bytes that are not text in the connection's charset
     ├── ConnectionClosedError      the connection is over; `reason` says why
     │   └── EndOfStreamError       the peer ended its stream in good order
@@ -49,6 +50,7 @@ __all__ = [
     "MessageTooLargeError",
     "NetworkError",
     "PeerError",
+    "ProxyHeaderError",
     "ReceiveConflictError",
     "ResolveError",
     "SettingError",
@@ -59,6 +61,7 @@ __all__ = [
     "UnencodableError",
     "UnframableError",
     "UsageError",
+    "reason_of",
     "translate_os_error",
 ]
 
@@ -153,6 +156,13 @@ class MalformedError(PeerError):
     """Bytes that the framing cannot read."""
 
     default_template = "the bytes do not fit the framing"
+
+
+class ProxyHeaderError(MalformedError):
+    """Bytes that are no PROXY protocol header. Fields: numbers that it holds, never its bytes."""
+
+    default_template = "the bytes are no PROXY header"
+    reason = CloseReason.BAD_PREAMBLE
 
 
 class UndecodableError(PeerError):
@@ -253,6 +263,11 @@ _LOST_REASONS = {
 }
 
 
+def reason_of(error: OSError) -> CloseReason:
+    """What the failure of an established connection is called."""
+    return _LOST_REASONS.get(error.errno or 0, CloseReason.NETWORK_ERROR)
+
+
 def translate_os_error(error: OSError, doing: str, address: object = "") -> TielineError:
     """Say in tieline's words what the operating system said.
 
@@ -291,7 +306,7 @@ def translate_os_error(error: OSError, doing: str, address: object = "") -> Tiel
             code or 0, ("could not connect to {address}: {detail}", "")
         )
         return ConnectError(template, hint=hint, **fields, **detail)
-    reason = _LOST_REASONS.get(code or 0, CloseReason.NETWORK_ERROR)
+    reason = reason_of(error)
     template = (
         "the peer reset the connection"
         if reason is CloseReason.PEER_RESET

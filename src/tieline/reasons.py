@@ -19,6 +19,7 @@ class CloseReason(enum.StrEnum):
     PEER_CLOSED = "peer_closed"  #: the peer ended its stream first, and all was delivered
     CLOSED = "closed"  #: this side closed: `close()`, or the conversation was over
     SHUTDOWN = "shutdown"  #: the server is stopping
+    UPSTREAM_CLOSED = "upstream_closed"  #: the upstream ended its stream first; all was delivered
 
     # Cut off.
     ABORTED = "aborted"  #: this side called `abort()`
@@ -63,6 +64,19 @@ class CloseReason(enum.StrEnum):
     TLS_ERROR = "tls_error"  #: no agreement on a secure connection
     HANDSHAKE_TIMEOUT = "handshake_timeout"  #: did not finish the TLS handshake in time
 
+    # A guard, on the way to its upstream.
+    NO_UPSTREAM = "no_upstream"  #: no upstream is up, or none of those tried answered
+    QUEUE_FULL = "queue_full"  #: every upstream has its share, and too many wait for a place
+    QUEUE_TIMEOUT = "queue_timeout"  #: waited for a place at an upstream for as long as allowed
+    UPSTREAM_RESET = "upstream_reset"  #: the upstream cut the session off (RST)
+    UPSTREAM_LOST = "upstream_lost"  #: the network lost the upstream (timed out, unreachable)
+    UPSTREAM_STALLED = "upstream_stalled"  #: the upstream was owed bytes, and took none
+    UPSTREAM_TLS = "upstream_tls"  #: no agreement with the upstream on a secure connection
+    UNTRUSTED_SOURCE = "untrusted_source"  #: refused: only stated sources may come in here
+    BAD_PREAMBLE = "bad_preamble"  #: what came first is no PROXY header, or no TLS greeting
+    PREAMBLE_TIMEOUT = "preamble_timeout"  #: it did not come in time
+    UNKNOWN_NAME = "unknown_name"  #: asked for a name (SNI) that no upstream has
+
     # This program.
     HANDLER_ERROR = "handler_error"  #: the application's handler raised
 
@@ -72,4 +86,7 @@ class CloseReason(enum.StrEnum):
         return self in _IN_GOOD_ORDER
 
 
-_IN_GOOD_ORDER = frozenset({CloseReason.PEER_CLOSED, CloseReason.CLOSED, CloseReason.SHUTDOWN})
+_IN_GOOD_ORDER = frozenset({
+    CloseReason.PEER_CLOSED, CloseReason.CLOSED, CloseReason.SHUTDOWN,
+    CloseReason.UPSTREAM_CLOSED,
+})  # fmt: skip
