@@ -95,6 +95,7 @@ def test_as_a_dictionary_it_holds_what_json_knows() -> None:
         "bytes_sent": 2,
         "messages_received": 3,
         "messages_sent": 4,
+        "upstream": None,
     }
     started = ServerStarted(time=0.0, addresses=(PEER, Address(path="\0name")))
     assert started.as_dict()["addresses"] == ["10.0.0.7:5123", "unix:@name"]

@@ -55,8 +55,9 @@ class Stream(Expiring):
         connected: socket.socket | TlsSocket,
         peer: str | Address,
         peer_port: int = 0,
+        id: int = 0,
     ) -> None:
-        self.id = next(_ids)
+        self.id = id or next(_ids)
         self.data: Any = None
         self.slot = 0
         self.client: Any = None
@@ -264,7 +265,7 @@ class Stream(Expiring):
             except BlockingIOError:
                 sent = 0
             except OSError as error:
-                if not self._call_failed(error):
+                if not self._send_failed(error):
                     return
                 sent = 0
             if sent:
@@ -299,6 +300,10 @@ class Stream(Expiring):
         self._reactor.loop.call_later(_REST, self._after_rest)
         return True
 
+    def _send_failed(self, error: OSError) -> bool:
+        """The system refused to send. Returns whether the connection lives."""
+        return self._call_failed(error)
+
     def _after_rest(self) -> None:
         if self._state is not State.CLOSED:
             self._watch()
@@ -318,7 +323,7 @@ class Stream(Expiring):
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self._call_failed(error)
+            self._send_failed(error)
             return
         del outgoing[:sent]
         self.bytes_sent += sent

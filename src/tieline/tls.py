@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
+from collections.abc import Callable
 
 from .address import Address
 from .errors import SettingError
@@ -37,7 +38,9 @@ class TlsSocket:
         SettingError: that cannot be the name of a server.
     """
 
-    __slots__ = ("_incoming", "_object", "_outgoing", "_plain", "_unsent", "carried", "ended")
+    __slots__ = (
+        "_incoming", "_object", "_outgoing", "_plain", "_unsent", "carried", "ended", "overhear",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -67,6 +70,8 @@ class TlsSocket:
         self.carried = 0
         #: The peer has ended its stream; `recv` has nothing more to give than b"".
         self.ended = False
+        #: Called with what the peer sends until the handshake is done, encrypted as it is.
+        self.overhear: Callable[[bytes], object] | None = None
 
     @property
     def ssl_object(self) -> ssl.SSLObject:
@@ -77,6 +82,12 @@ class TlsSocket:
     def owed(self) -> int:
         """Encrypted bytes that the kernel has not taken: call `flush` when it is writable."""
         return len(self._unsent) + self._outgoing.pending
+
+    def feed(self, data: bytes) -> None:
+        """Take what has been read from the socket before it spoke TLS."""
+        if self.overhear is not None:
+            self.overhear(data)
+        self._incoming.write(data)
 
     def handshake(self) -> bool:
         """Go as far as the bytes at hand allow. True once the connection is secure.
@@ -95,7 +106,7 @@ class TlsSocket:
                 except BlockingIOError:
                     return False
                 if data:
-                    self._incoming.write(data)
+                    self.feed(data)
                     continue
                 raise ConnectionResetError(
                     errno.ECONNRESET, "the peer ended its stream during the TLS handshake"
@@ -104,6 +115,7 @@ class TlsSocket:
                 self.flush()
                 raise
             self.flush()
+            self.overhear = None
             return True
 
     def recv(self, _size: int) -> bytes:

@@ -17,6 +17,7 @@ from ..events import (
     HandlerFailed,
     LimitSpared,
     TableOverflowed,
+    UpstreamDown,
 )
 from ..reasons import CloseReason
 
@@ -51,6 +52,7 @@ _LEVELS: dict[type[Event], int] = {
     LimitSpared: logging.WARNING,
     ClientPenalized: logging.WARNING,
     TableOverflowed: logging.WARNING,
+    UpstreamDown: logging.WARNING,
     AcceptPaused: logging.WARNING,
     LinesLeftOut: logging.WARNING,
     LinesLost: logging.WARNING,
@@ -67,7 +69,7 @@ def attributes(event: Event) -> dict[str, Any]:
     found: dict[str, Any] = {"event.name": event.name}
     for field in fields(event):
         value = getattr(event, field.name)
-        if field.name == "time":
+        if field.name == "time" or (value is None and field.default is None):
             continue
         if field.name == "peer":
             found |= _end("client", value)
@@ -79,6 +81,8 @@ def attributes(event: Event) -> dict[str, Any]:
         elif field.name == "error":
             found["error.type"], _, message = value.partition(": ")
             found["exception.message"] = _sendable(message)
+        elif isinstance(value, Address):
+            found[f"tieline.{field.name}"] = _sendable(str(value))
         elif isinstance(value, tuple):
             found[f"tieline.{field.name}"] = [_sendable(str(part)) for part in value]
         else:
@@ -112,12 +116,15 @@ def _sendable(value: str) -> str:
 
 
 def text(event: Event, left_out: int = 0) -> str:
-    """An event as a line for people: its name, then `field=value` for each.
+    """An event as a line for people: its name, then `field=value` for each that it has.
 
     What could come from a peer cannot break the line, or move a terminal's cursor.
     """
     said = event.as_dict()
     del said["event"], said["time"]
+    for field in fields(event):
+        if field.default is None and said[field.name] is None:
+            del said[field.name]
     if left_out:
         said["left_out"] = left_out
     return " ".join([event.name, *(f"{name}={_value(value)}" for name, value in said.items())])

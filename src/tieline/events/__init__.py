@@ -22,9 +22,15 @@ from .named import (
     LimitsChanged,
     LimitSpared,
     ServerStarted,
+    SessionRelayed,
     TableOverflowed,
     TapBegun,
     TapEnded,
+    UpstreamAdded,
+    UpstreamDown,
+    UpstreamDraining,
+    UpstreamRemoved,
+    UpstreamUp,
 )
 from .subscriptions import Events, EventStream, Subscription
 
@@ -47,8 +53,14 @@ __all__ = [
     "LimitSpared",
     "LimitsChanged",
     "ServerStarted",
+    "SessionRelayed",
     "Subscription",
     "TableOverflowed",
     "TapBegun",
     "TapEnded",
+    "UpstreamAdded",
+    "UpstreamDown",
+    "UpstreamDraining",
+    "UpstreamRemoved",
+    "UpstreamUp",
 ]

@@ -26,9 +26,15 @@ __all__ = [
     "LimitSpared",
     "LimitsChanged",
     "ServerStarted",
+    "SessionRelayed",
     "TableOverflowed",
     "TapBegun",
     "TapEnded",
+    "UpstreamAdded",
+    "UpstreamDown",
+    "UpstreamDraining",
+    "UpstreamRemoved",
+    "UpstreamUp",
 ]
 
 
@@ -96,6 +102,26 @@ class ConnectionRefused(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRelayed(Event):
+    """A guard has connected a client's upstream; bytes pass now.
+
+    Attributes:
+        id, client: whose connection goes on there.
+        upstream: the upstream's name.
+        address: which of its addresses.
+        waited: seconds since the client was let in.
+    """
+
+    name: ClassVar[str] = "session_relayed"
+
+    id: int
+    client: str
+    upstream: str
+    address: Address
+    waited: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionClosed(Event):
     """A connection ended.
 
@@ -105,6 +131,7 @@ class ConnectionClosed(Event):
         duration: seconds that it was open.
         bytes_received, bytes_sent: what passed, without TLS's own bytes.
         messages_received, messages_sent: whole messages.
+        upstream: the upstream that a guard relayed it to; `None` where there was none.
     """
 
     name: ClassVar[str] = "connection_closed"
@@ -118,6 +145,7 @@ class ConnectionClosed(Event):
     bytes_sent: int
     messages_received: int
     messages_sent: int
+    upstream: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +315,52 @@ class TapEnded(Event):
 
     id: int
     messages: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamAdded(Event):
+    """A guard has one more upstream."""
+
+    name: ClassVar[str] = "upstream_added"
+
+    upstream: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamUp(Event):
+    """An upstream is back, and gets sessions again."""
+
+    name: ClassVar[str] = "upstream_up"
+
+    upstream: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamDown(Event):
+    """An upstream gets no sessions for now. `why`: what has failed there."""
+
+    name: ClassVar[str] = "upstream_down"
+
+    upstream: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamDraining(Event):
+    """An upstream gets no new sessions, until it is enabled; those it has go on."""
+
+    name: ClassVar[str] = "upstream_draining"
+
+    upstream: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamRemoved(Event):
+    """An upstream is one no more. Sessions that it has go on."""
+
+    name: ClassVar[str] = "upstream_removed"
+
+    upstream: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

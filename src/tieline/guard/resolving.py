@@ -1,0 +1,157 @@
+"""Where the names of upstreams lead, looked up again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import ClassVar, TypeAlias
+
+from ..address import Address
+from ..errors import TielineError
+from ..reactor import Reactor
+from ..resolve import Candidate, interleave, lookup_name, not_resolved
+from .own_addresses import leads_back
+from .pool import Pool
+from .upstream import Upstream, known_at_once
+
+__all__ = ["LookUp", "Resolving", "look_up"]
+
+#: Finds where an address leads; raises `TielineError` or `OSError` where it leads nowhere.
+LookUp: TypeAlias = Callable[[Address], Awaitable[Sequence[Candidate]]]
+
+
+async def look_up(address: Address) -> list[Candidate]:
+    """Ask the system's resolver.
+
+    Raises:
+        ResolveError: there is no such name, or it has no address.
+    """
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            lookup_name(address), address.port, type=socket.SOCK_STREAM
+        )
+    except (OSError, UnicodeError) as error:
+        raise not_resolved(error, address) from error
+    return interleave(found)
+
+
+class Resolving:
+    """Looks up the names of a pool's upstreams, and sees whether one leads back to the guard.
+
+    What is found out, the pool is told: a name that leads elsewhere now is taken over, one that
+    cannot be looked up keeps the addresses that it had.
+
+    Args:
+        pool: whose upstreams.
+        look_up: finds the addresses of a name (default: the system's resolver).
+    """
+
+    #: Seconds that `start` waits for the resolver, and after which a name that has no address yet
+    #: is looked up again.
+    PATIENCE: ClassVar[float] = 5.0
+    RETRY: ClassVar[float] = 2.0
+
+    def __init__(self, pool: Pool, look_up: LookUp = look_up) -> None:
+        self.slot = 0
+        self._pool = pool
+        self._look_up = look_up
+        self._reactor: Reactor | None = None
+        self._tasks: dict[Upstream, asyncio.Task[None]] = {}
+        self._known: set[Upstream] = set()
+
+    async def start(self) -> None:
+        """Look every name up for the first time, and go on from then.
+
+        It waits until each has been looked up, for 5 seconds at the most; a slow resolver goes on
+        in the background. Cancelled, it goes on too: `stop` ends it.
+        """
+        self._reactor = Reactor.of(asyncio.get_running_loop())
+        self._pool.watch(self._on_change)
+        self._on_change()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()), timeout=self.PATIENCE)
+
+    async def stop(self) -> None:
+        """Look up no more. Idempotent."""
+        self._pool.unwatch(self._on_change)
+        reactor, self._reactor = self._reactor, None
+        if reactor is not None:
+            reactor.withdraw(self)
+            reactor.close_if_unused()
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def on_deadline(self, now: float) -> float | None:
+        """The reactor's call: look everything up again."""
+        upstreams = self._live()
+        for upstream in upstreams:
+            self._see(upstream)
+        return self._next(upstreams, now)
+
+    def _next(self, upstreams: list[Upstream], now: float) -> float | None:
+        every = self._pool.settings.resolve_every
+        if any(not upstream.addresses for upstream in upstreams):
+            every = self.RETRY if every is None else min(every, self.RETRY)
+        return None if every is None else now + every
+
+    def _live(self) -> list[Upstream]:
+        return [upstream for upstream in self._pool.upstreams if not upstream.removed]
+
+    def _on_change(self) -> None:
+        """Upstreams, settings or the guard's own addresses have changed."""
+        reactor = self._reactor
+        if reactor is None:
+            return
+        upstreams = self._live()
+        for upstream in upstreams:
+            if upstream not in self._known:
+                self._see(upstream)
+            elif upstream.addresses:
+                self._judge(upstream, upstream.addresses)
+        self._known = set(upstreams)
+        self._file()
+
+    def _file(self) -> None:
+        """Be asked by the reactor when it is time to look things up again."""
+        reactor = self._reactor
+        if reactor is not None:
+            reactor.withdraw(self)
+            when = self._next(self._live(), reactor.now or reactor.clock())
+            if when is not None:
+                reactor.file(self, when)
+
+    def _see(self, upstream: Upstream) -> None:
+        if known_at_once(upstream.spec.address):
+            self._judge(upstream, upstream.addresses)
+        elif upstream not in self._tasks:
+            # One at a time: a resolver that hangs is not asked again.
+            task = asyncio.get_running_loop().create_task(self._resolve(upstream))
+            self._tasks[upstream] = task
+            task.add_done_callback(lambda _: self._done(upstream))
+
+    def _done(self, upstream: Upstream) -> None:
+        del self._tasks[upstream]
+        # Those that are known now need not be asked for again so soon.
+        self._file()
+
+    async def _resolve(self, upstream: Upstream) -> None:
+        try:
+            found = await self._look_up(upstream.spec.address)
+        except (TielineError, OSError, UnicodeError) as error:
+            self._pool.not_resolved(upstream, str(error))
+            return
+        if found:
+            self._judge(upstream, found)
+        else:
+            why = f"no address is known for {upstream.spec.address.host}"
+            self._pool.not_resolved(upstream, why)
+
+    def _judge(self, upstream: Upstream, found: Sequence[Candidate]) -> None:
+        """Tell the pool, unless it knows all this already."""
+        is_own = leads_back(found, self._pool.own_addresses)
+        if is_own != upstream.is_own or upstream.unknown or set(found) != set(upstream.addresses):
+            self._pool.resolved(upstream, found, is_own)

@@ -1,0 +1,112 @@
+"""`tieline.guard.serve`: make a guard."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterable
+
+from ..address import Address
+from ..admission import Admission
+from ..errors import SettingError, UsageError
+from ..limits import Limits
+from ..reasons import CloseReason
+from .client_leg import ClientLeg
+from .front import Guard
+from .settings import GuardSettings
+from .spec import UpstreamSpec, parse_upstream
+
+__all__ = ["serve"]
+
+
+def serve(
+    *addresses: str | Address,
+    upstreams: Iterable[str | Address | UpstreamSpec],
+    settings: GuardSettings | None = None,
+    limits: Limits | None = None,
+    tls: ssl.SSLContext | None = None,
+    upstream_tls: ssl.SSLContext | None = None,
+    upstream_name: str | None = None,
+    on_open: Callable[[ClientLeg], object] | None = None,
+    on_close: Callable[[ClientLeg, CloseReason], object] | None = None,
+    on_refuse: Callable[[Address, CloseReason], object] | None = None,
+    backlog: int = 4096,
+    unix_mode: int | None = None,
+    admission: Admission | None = None,
+) -> Guard:
+    """Make a guard: a front door for a TCP service. It listens once it is entered or started::
+
+        async with tieline.guard.serve(":5432", upstreams=["127.0.0.1:5433"]) as guard:
+            await guard.wait_closed()
+
+    Every connection that the limits let in becomes a session with one of the upstreams, and its
+    bytes are passed on both ways as they are. An end of a stream stays one, a reset a reset, and
+    what came before either of them is delivered first.
+
+    Args:
+        addresses: where to listen, as for `tieline.serve`.
+        upstreams: where sessions go: `HOST:PORT` or `unix:PATH`, with options behind commas:
+            `name=`, `weight=`, `max=` (sessions at once), `backup`, `sni=` (a name asked for in
+            TLS, such as `a.example` or `*.b.example`; may be repeated).
+        settings: how sessions find their upstream (default `GuardSettings()`).
+        limits: what is allowed (default `Limits()`). Those of messages have nothing to do here.
+        tls: a server-side context: TLS with clients ends here.
+        upstream_tls: a client-side context: TLS with the upstreams begins here.
+        upstream_name: the name that upstreams must prove to have (default: the host of each).
+        on_open, on_close, on_refuse: as for `tieline.serve`, with a session's client leg.
+        backlog, unix_mode, admission: as for `tieline.serve`.
+
+    Raises:
+        AddressError, SettingError: the arguments make no sense.
+    """
+    if not addresses:
+        raise UsageError("a guard needs an address", hint='for example "127.0.0.1:5432"')
+    specs = [
+        each if isinstance(each, UpstreamSpec) else parse_upstream(str(each)) for each in upstreams
+    ]
+    if not specs:
+        raise UsageError("a guard needs an upstream", hint='for example "127.0.0.1:5433"')
+    settings = settings or GuardSettings()
+    _check_tls(settings, specs, tls, upstream_tls, upstream_name)
+    return Guard(
+        addresses, specs, settings, limits or Limits(), tls, upstream_tls, upstream_name, backlog,
+        unix_mode, on_open, on_close, on_refuse, admission,
+    )  # fmt: skip
+
+
+def _check_tls(
+    settings: GuardSettings,
+    specs: list[UpstreamSpec],
+    tls: ssl.SSLContext | None,
+    upstream_tls: ssl.SSLContext | None,
+    upstream_name: str | None,
+) -> None:
+    if tls is not None and tls.protocol is ssl.PROTOCOL_TLS_CLIENT:
+        raise SettingError(
+            "a guard needs a server-side TLS context for its clients",
+            hint="make it with ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)",
+        )
+    if upstream_tls is not None and upstream_tls.protocol is ssl.PROTOCOL_TLS_SERVER:
+        raise SettingError(
+            "a guard needs a client-side TLS context for its upstreams",
+            hint="make it with ssl.create_default_context()",
+        )
+    names = [each for each in specs if each.names]
+    if names and settings.sni == "off" and tls is None:
+        raise SettingError(
+            "upstream {name!r} is for a name that nobody looks at",
+            hint='set sni to "on", or end TLS here',
+            name=names[0].name,
+        )
+    if settings.sni == "on" and tls is not None:
+        raise SettingError(
+            "TLS is ended here, so there is no need to look at names from outside",
+            hint='set sni to "off": upstreams are chosen by name all the same',
+        )
+    if upstream_tls is not None and upstream_tls.check_hostname and upstream_name is None:
+        nameless = [each for each in specs if not each.address.host]
+        if nameless:
+            raise SettingError(
+                "upstream {name!r} has no host to compare with its certificate",
+                hint="give upstream_name, the name in the certificate",
+                name=nameless[0].name,
+            )
