@@ -8,6 +8,7 @@
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -50,6 +51,48 @@ static inline double now(void)
     return clock_seconds(CLOCK_MONOTONIC);
 }
 
+/* Whether the server's work is done by its children (--children 1). */
+static int server_forks;
+
+/* A process's parent, and the seconds, to a hundredth, of its children that are gone. */
+static inline pid_t parent_of(pid_t pid, double *gone)
+{
+    char path[64], text[1024], *after;
+    int parent = -1;
+    unsigned long user = 0, system = 0;
+    FILE *file;
+
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    if ((file = fopen(path, "re")) == NULL)
+        return -1;
+    if (fgets(text, sizeof text, file) != NULL && (after = strrchr(text, ')')) != NULL)
+        sscanf(after + 1, " %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %lu %lu", &parent,
+               &user, &system);
+    fclose(file);
+    *gone = (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+    return parent;
+}
+
+static inline double cpu_seconds_of_children(pid_t pid)
+{
+    DIR *processes = opendir("/proc");
+    struct dirent *entry;
+    struct timespec used;
+    clockid_t clock;
+    double seconds, unused;
+
+    if (processes == NULL || parent_of(pid, &seconds) < 0)
+        fail("/proc cannot be read");
+    while ((entry = readdir(processes)) != NULL) {
+        pid_t child = atoi(entry->d_name);
+        if (child > 0 && parent_of(child, &unused) == pid &&
+            clock_getcpuclockid(child, &clock) == 0 && clock_gettime(clock, &used) == 0)
+            seconds += (double)used.tv_sec + (double)used.tv_nsec * 1e-9;
+    }
+    closedir(processes);
+    return seconds;
+}
+
 /* Processor seconds which the server has used so far, all its threads, to the nanosecond. */
 static inline double cpu_seconds_of(pid_t pid)
 {
@@ -57,7 +100,7 @@ static inline double cpu_seconds_of(pid_t pid)
     int error = clock_getcpuclockid(pid, &clock);
     if (error != 0)
         fail("the server (process %d) is gone: %s", (int)pid, strerror(error));
-    return clock_seconds(clock);
+    return clock_seconds(clock) + (server_forks ? cpu_seconds_of_children(pid) : 0.0);
 }
 
 /* The value of option `name` (as in "--port"), or `otherwise`. */

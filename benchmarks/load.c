@@ -111,6 +111,7 @@ int main(int count, char **words)
     burst_size = lines * size;
     if (port < 1 || server < 1 || connections < 1 || lines < 1 || size < 20 || burst_size > 65536)
         fail("usage: load --port P --pid SERVER [--connections N] [--lines L] [--size S]");
+    server_forks = (int)option(count, words, "--children", 0);
     raise_descriptor_limit();
 
     struct connection *all = open_all(port, epoll);

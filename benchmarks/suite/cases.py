@@ -34,6 +34,9 @@ class Plan:
     live_clients: int
     control_connections: int  # E10
     control_requests: int
+    proxy_seconds: float  # a window of P1 to P6
+    sessions: tuple[int, ...]  # P1
+    session_sizes: tuple[int, ...]  # P5
 
 
 QUICK = Plan(
@@ -42,6 +45,7 @@ QUICK = Plan(
     quiet=3000, quiet_limit=12.0, expiry_seconds=1.5, expiry_rounds=1,
     storm=2000, storm_calm=0.1, known_clients=200_000, live_clients=20_000,
     control_connections=3000, control_requests=5,
+    proxy_seconds=0.15, sessions=(1, 100, 1000), session_sizes=(500, 1500, 3000),
 )  # fmt: skip
 FULL = Plan(
     quick=False, rounds=5, seconds=2.0, ramp=0.3, connections=(1, 100, 1000, 10_000),
@@ -49,6 +53,7 @@ FULL = Plan(
     quiet=15_000, quiet_limit=60.0, expiry_seconds=15.0, expiry_rounds=3,
     storm=10_000, storm_calm=0.5, known_clients=1_000_000, live_clients=20_000,
     control_connections=19_500, control_requests=20,
+    proxy_seconds=0.8, sessions=(1, 100, 1000, 4000), session_sizes=(1000, 3000, 6000, 9000),
 )  # fmt: skip
 
 E1, E2, E3 = "E1", "E2", "E3"

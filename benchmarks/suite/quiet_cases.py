@@ -34,14 +34,19 @@ def expiry_case(plan: Plan) -> str:
 
 
 def idle_memory(plan: Plan, peers: Sequence[Peer]) -> list[Row]:
-    """E4: memory a connection, by least squares over several numbers of them.
+    """E4: memory a connection."""
+    return idle_memory_of(peers, E4, plan.memory_sizes)
+
+
+def idle_memory_of(peers: Sequence[Peer], experiment: str, sizes: Sequence[int]) -> list[Row]:
+    """Memory a connection, by least squares over several numbers of them.
 
     Each number is measured in a fresh process, after one exchange on each connection.
     """
-    say(f"{E4}: {', '.join(map(str, plan.memory_sizes))} connections")
+    say(f"{experiment}: {', '.join(map(str, sizes))} connections")
     errors = {peer.name: reason for peer in peers if (reason := not_run(peer))}
     measured: dict[str, list[tuple[int, int, int]]] = {peer.name: [] for peer in peers}
-    for size in plan.memory_sizes:
+    for size in sizes:
         for peer in peers:
             if peer.name in errors:
                 continue
@@ -50,9 +55,9 @@ def idle_memory(plan: Plan, peers: Sequence[Peer]) -> list[Row]:
             except RunError as error:
                 errors[peer.name] = str(error)
     return [
-        error_row(E4, SLOPE, peer, errors[peer.name])
+        error_row(experiment, SLOPE, peer, errors[peer.name])
         if peer.name in errors
-        else _slope_row(peer, measured[peer.name])
+        else _slope_row(experiment, peer, measured[peer.name])
         for peer in peers
     ]
 
@@ -69,9 +74,9 @@ def _memory_with(peer: Peer, connections: int) -> tuple[int, int]:
     return private, 0 if before is None or after is None else after - before
 
 
-def _slope_row(peer: Peer, points: list[tuple[int, int, int]]) -> Row:
+def _slope_row(experiment: str, peer: Peer, points: list[tuple[int, int, int]]) -> Row:
     sizes = [float(point[0]) for point in points]
-    row = Row(E4, SLOPE, peer.name, peer.title)
+    row = Row(experiment, SLOPE, peer.name, peer.title)
     for name, column in (("private_bytes", 1), ("kernel_bytes", 2)):
         slopes = _slopes(sizes, [float(point[column]) for point in points])
         row.metrics[name] = Spread(slopes)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from .cases import WIDTH, Plan, window_metrics
 from .machine import listen_drops
 from .measure import Fleet, Metrics, Row, error_row, say
-from .peers import GUARDS, PEERS_BY_NAME, Peer
+from .peers import BACKEND, CAPPED, PROXIES, Peer
 from .processes import RunError, Server, generate, holding, running
 
 E7 = "E7"
@@ -26,27 +27,37 @@ _PATIENCE = 5.0
 def refusals(plan: Plan, peers: Sequence[Peer]) -> list[Row]:
     """E7: refused connections. Responders only: a refused client never meets a handler."""
     entrants = [
-        peer for peer in peers if peer.name in GUARDS or peer.name.startswith("tieline_responder")
+        peer
+        for peer in peers
+        if peer.name in {*CAPPED, *_IN_FRONT} or peer.name.startswith("tieline_responder")
     ]
-    with running(PEERS_BY_NAME["c_epoll"]) as backend:
+    return refusals_by(entrants, E7, plan)
+
+
+def refusals_by(entrants: Sequence[Peer], experiment: str, plan: Plan) -> list[Row]:
+    """Rows of servers and proxies that hold each client to the same cap."""
+    with running(BACKEND) as backend:
         capped = [_with_cap(peer, backend.port) for peer in entrants]
         unfit = _unfit(capped)
         with Fleet([peer for peer in capped if peer.name not in unfit]) as fleet:
-            rows = fleet.measure(E7, REFUSED, plan.rounds, partial(_refused_window, plan))
+            rows = fleet.measure(experiment, REFUSED, plan.rounds, partial(_refused_window, plan))
     return rows + [
-        error_row(E7, REFUSED, peer, unfit[peer.name]) for peer in capped if peer.name in unfit
+        error_row(experiment, REFUSED, peer, unfit[peer.name])
+        for peer in capped
+        if peer.name in unfit
     ]
 
 
 def _with_cap(peer: Peer, backend: int) -> Peer:
     capped = peer.with_options("--per-client", str(_CAP))
-    if peer.name in _IN_FRONT:
-        return capped.with_options("--backend", str(backend))
-    return capped
+    if peer.name in PROXIES:
+        capped = capped.in_front_of(backend)
+    rule = _IN_FRONT.get(peer.name)
+    return replace(capped, title=f"{peer.title}, {rule}") if rule else capped
 
 
-#: Proxies, which need a server to hand on to those whom they let in.
-_IN_FRONT = ("haproxy", "nginx")
+#: Proxies that are no part of tieline, and by which rule they refuse.
+_IN_FRONT = {"haproxy": "connection reject", "nginx": "limit_conn"}
 
 
 def _refused_window(plan: Plan, server: Server) -> Metrics:

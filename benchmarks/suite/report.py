@@ -7,12 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from .bulk_cases import P2
 from .cases import E1, E2, E3, Plan
 from .control_cases import E10
 from .measure import Results, Row, Spread
+from .pace_cases import P3
 from .policy_cases import E8, E9
+from .proxy_cases import P1, P4, P5
 from .quiet_cases import E4, E5
 from .refusal_cases import E7
+from .stall_cases import P6
 from .storm_cases import E6
 from .targets import LOOPS, Verdict
 
@@ -27,10 +31,16 @@ TITLES = {
     E8: "E8: every limit there is, against none",
     E9: "E9: the table of clients, alone in a process",
     E10: "E10: the control socket of a server with many connections",
+    P1: "P1: through a proxy: one 64-byte line and its answer, in turn",
+    P2: "P2: through a proxy: bulk",
+    P3: "P3: through a proxy: latency at a fixed rate of 64-byte lines",
+    P4: "P4: through a proxy: connect, one exchange, close (64 at once); and refusals",
+    P5: "P5: memory of a proxy's idle sessions, after one exchange each",
+    P6: "P6: through a proxy: readers that stall, and others that play",
 }
 BASES = (
     "c_epoll", "c_lines", "uvloop_protocol", "uvloop_streams", "asyncio_streams",
-    "haproxy", "nginx",
+    "haproxy", "haproxy_splice", "nginx", "envoy",
 )  # fmt: skip
 
 Column = tuple[str, Callable[[Row], str]]
@@ -128,19 +138,22 @@ def _case_table(results: Results, rows: Sequence[Row]) -> Iterator[str]:
 def _columns(results: Results, rows: Sequence[Row]) -> list[Column]:
     metrics = next((row.metrics for row in rows if row.metrics), {})
     columns: list[Column] = []
-    if "cpu_us" in metrics:
-        columns.append(("CPU µs", _spread_of("cpu_us", _decimal)))
-        measured = {row.peer for row in rows if not row.error}
-        columns += [(f"× {base}", _times(results, base)) for base in BASES if base in measured]
+    for main, head in _COMPARED.items():
+        if main in metrics:
+            columns.append((head, _spread_of(main, _decimal)))
+            measured = {row.peer for row in rows if not row.error}
+            columns += [
+                (f"× {base}", _times(results, main, base)) for base in BASES if base in measured
+            ]
     for name, (head, style) in _HEADS.items():
         if name in metrics:
             columns.append((head, _spread_of(name, style)))
     return columns
 
 
-def _times(results: Results, base: str) -> Callable[[Row], str]:
+def _times(results: Results, main: str, base: str) -> Callable[[Row], str]:
     def cell(row: Row) -> str:
-        ratio = results.ratio("cpu_us", row.experiment, row.case, row.peer, base)
+        ratio = results.ratio(main, row.experiment, row.case, row.peer, base)
         return "–" if ratio is None else f"{ratio:.2f}"
 
     return cell
@@ -167,12 +180,23 @@ def _whole(value: float) -> str:
     return f"{value:,.0f}"
 
 
+#: What is compared with the other servers, where it was measured.
+_COMPARED = {"cpu_us": "CPU µs", "gb_per_cpu_second": "GB a CPU-second"}
+
 _HEADS: dict[str, tuple[str, Callable[[float], str]]] = {
     "per_second": ("per second", _whole),
     "per_cpu_second": ("per CPU-second", _whole),
+    "gb_per_second": ("GB a second", _decimal),
     "busy_percent": ("busy %", _whole),
     "p50_us": ("p50 µs", _whole),
     "p99_us": ("p99 µs", _whole),
+    "p999_us": ("p99.9 µs", _whole),
+    "added_p50_us": ("added p50 µs", _whole),
+    "added_p99_us": ("added p99 µs", _whole),
+    "added_p999_us": ("added p99.9 µs", _whole),
+    "quiet_p99_us": ("p99 beside quiet ones, µs", _whole),
+    "p99_times": ("p99, times that", _decimal),
+    "stalled_bytes": ("private bytes, each of them", _whole),
     "listen_drops": ("backlog drops", _whole),
     "reset_percent": ("ended by RST, %", _whole),
     "storm_seconds": ("seconds to the last answer", _decimal),
@@ -189,7 +213,7 @@ _HEADS: dict[str, tuple[str, Callable[[float], str]]] = {
     "first_page_ms": ("ms to the page, median", _decimal),
     "first_page_longest_ms": ("longest, ms", _decimal),
     "private_bytes": ("private bytes a connection", _whole),
-    "kernel_bytes": ("kernel bytes, both ends", _whole),
+    "kernel_bytes": ("kernel bytes, all ends", _whole),
     "cpu_ms_per_second": ("CPU ms a second", _fine),
     "longest_stall_ms": ("longest stall of the loop, ms", _decimal),
     "earliest_late_ms": ("first closed after the limit by, ms", _whole),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from functools import partial
 
 from .cases import Plan
-from .machine import cpu_seconds, listen_overflows
+from .machine import listen_overflows
 from .measure import Fleet, Metrics, Row
 from .peers import Peer
-from .processes import RunError, Server, generate
+from .processes import Server, generate, settle
 
 E6 = "E6"
 PLAYERS = 100
@@ -18,8 +17,6 @@ PLAYERS = 100
 #: Whom a storm is sent to: the library, what it is built on, and C.
 _AMONG = ("c_epoll", "tieline", "asyncio_streams", "uvloop_streams")
 _STORM_SECONDS = 120.0
-_SETTLE_SECONDS = 30.0
-_LOOK = 0.05  # seconds between two looks at a server that settles
 
 
 def storm_case(plan: Plan) -> str:
@@ -41,7 +38,7 @@ def _storm(plan: Plan, server: Server) -> Metrics:
         connections=PLAYERS, storm=plan.storm, calm=plan.storm_calm,
     )  # fmt: skip
     overflows = listen_overflows() - before
-    _settle(server)
+    settle(server)  # the next server's turn must not pay for the thousands that have just left
     return {
         "storm_seconds": result["seconds"],
         "storm_cpu_seconds": result["cpu_seconds"],
@@ -50,17 +47,3 @@ def _storm(plan: Plan, server: Server) -> Metrics:
         "storm_longest_ms": result["longest_us"] / 1000,
         "listen_overflows": overflows,
     }
-
-
-def _settle(server: Server) -> None:
-    """Wait until the server has nothing to do: thousands have just left it, and the next server's
-    turn must not pay for that."""
-    end = time.monotonic() + _SETTLE_SECONDS
-    before = cpu_seconds(server.pid)
-    while time.monotonic() < end:
-        time.sleep(_LOOK)
-        after = cpu_seconds(server.pid)
-        if after - before < _LOOK / 50:
-            return
-        before = after
-    raise RunError(f"still busy {_SETTLE_SECONDS:g} s after the storm")

@@ -6,15 +6,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from .bulk_cases import FLOWS, P2, WAYS, bulk_case
 from .cases import CLOSES, E1, E2, E3, Plan, e1_case, e2_case
 from .control_cases import E10, PAGE_CASES, page_case
 from .measure import Results
+from .pace_cases import P3, PACED, paced_case
 from .policy_cases import E8, E9, POLICY_CONNECTIONS, TABLE, TABLE_CASES, memory_case, table_case
+from .proxy_cases import P1, P4, P5, sessions_case
 from .quiet_cases import E4, E5, ON_OFF, SLOPE, expiry_case, quiet_case
 from .refusal_cases import E7, REFUSED
+from .stall_cases import MEMORY, P6, PLAYED
 from .storm_cases import E6, PLAYERS, storm_case
 
 LOOPS = {"asyncio": "", "uvloop": "_uvloop"}
+_GUARD = "tieline_guard"
 
 
 @dataclass(frozen=True)
@@ -188,6 +193,49 @@ def _control(results: Results, plan: Plan) -> Iterator[Target]:
                      median("longest_stall_ms"), " ms")  # fmt: skip
 
 
+def _proxy(results: Results, plan: Plan) -> Iterator[Target]:
+    """The guard as a proxy: traffic."""
+    ratio = partial(_ratio, results, peer=_GUARD)
+    for sessions in plan.sessions:
+        case = sessions_case(sessions)
+        for base, bound in (("haproxy", 0.85), ("envoy", 1.4)):
+            text = f"guard, {case}: requests a CPU-second, times {base}"
+            figure = ratio("per_cpu_second", experiment=P1, case=case, base=base)
+            yield Target(text, bound, True, figure)
+    for flows in FLOWS:
+        for way in WAYS:
+            case = bulk_case(flows, way)
+            for base, bound in (("haproxy", 1.3), ("haproxy_splice", 1.0)):
+                text = f"guard, {case}: bytes a CPU-second, times {base}"
+                figure = ratio("gb_per_cpu_second", experiment=P2, case=case, base=base)
+                yield Target(text, bound, True, figure)
+    for sessions in PACED:
+        case = paced_case(sessions)
+        for metric, words in (("added_p50_us", "p50"), ("added_p99_us", "p99")):
+            text = f"guard, {case}: what it adds to {words}, times haproxy"
+            figure = ratio(metric, experiment=P3, case=case, base="haproxy")
+            yield Target(text, 1.3, False, figure)
+    for case in CLOSES.values():
+        text = f"guard, short connections, {case}: connections a CPU-second, times haproxy"
+        figure = ratio("per_cpu_second", experiment=P4, case=case, base="haproxy")
+        yield Target(text, 0.6, True, figure)
+
+
+def _proxy_at_rest(results: Results) -> Iterator[Target]:
+    """The guard as a proxy: refusals, memory, stalled readers."""
+    for base, bound in (("haproxy", 2.0), ("nginx", 1.5)):
+        figure = _ratio(results, "cpu_us", P4, REFUSED, _GUARD, base)
+        yield Target(f"guard, refused connections: CPU a refusal, times {base}", bound, False,
+                     figure)  # fmt: skip
+    median = partial(_median, results, peer=_GUARD)
+    yield Target("guard: bytes an idle session", 1700, False,
+                 median("private_bytes", experiment=P5, case=SLOPE), " B")  # fmt: skip
+    yield Target("guard, 100 of 1,000 do not read: p99 of the others, times that beside quiet ones",
+                 1.5, False, median("p99_times", experiment=P6, case=PLAYED))  # fmt: skip
+    yield Target("guard: bytes a session whose client does not read", 131_072, False,
+                 median("stalled_bytes", experiment=P6, case=MEMORY), " B")  # fmt: skip
+
+
 def _on_against_off(results: Results, metric: str, name: str, ending: str) -> float | None:
     on = name + ending
     return results.ratio(metric, E5, ON_OFF, on, f"{on}_no_idle")
@@ -198,7 +246,7 @@ def verdicts(results: Results, plan: Plan) -> list[Verdict]:
     targets = [
         *_ping_pong(results), *_batches(results), *_short(results), *_quiet(results, plan),
         *_storm(results, plan), *_policy(results), *_table(results, plan),
-        *_control(results, plan),
+        *_control(results, plan), *_proxy(results, plan), *_proxy_at_rest(results),
     ]  # fmt: skip
     return [
         Verdict(target, loop, target.figure(ending))
