@@ -292,7 +292,7 @@ class Hosting:
                 reason=reason, duration=connection.age,
                 bytes_received=connection.bytes_received, bytes_sent=connection.bytes_sent,
                 messages_received=connection.messages_received,
-                messages_sent=connection.messages_sent,
+                messages_sent=connection.messages_sent, upstream=connection.upstream,
             )
         )  # fmt: skip
 

@@ -7,7 +7,7 @@ import contextvars
 import socket
 import ssl
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from operator import methodcaller
 from typing import Any, Self
 
@@ -23,6 +23,8 @@ from .reactor import Reactor
 from .reasons import CloseReason
 
 __all__ = ["Listening"]
+
+_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
 class Listening(Operating):
@@ -60,6 +62,8 @@ class Listening(Operating):
         self._closed = False
         self._draining = False
         self._listened: list[Address] = []
+        # Its own listeners, each with the address that was asked for.
+        self._places: list[tuple[Address, Listener]] = []
         # In which everything that it begins runs.
         self._context = contextvars.copy_context()
         #: Makes listening sockets; the one place where tests put faults in.
@@ -80,22 +84,19 @@ class Listening(Operating):
     def adopt(self, *sockets: socket.socket) -> None:
         """Listen on sockets that listen already, such as systemd hands over; before `start`.
 
-        They are the server's from now on. The file of a Unix socket stays when it closes: it is
-        of whoever has made it.
+        They are the server's from now on, and closed with it, also if it never starts. Their
+        backlog is left as it is. The file of a Unix socket stays when it closes: it is of whoever
+        has made it.
 
         Raises:
-            SettingError: one of them is not a stream socket that listens.
-            UsageError: the server was started before.
+            SettingError: one of them is not a TCP or Unix stream socket that listens, or is
+                wrapped in TLS; none of them is taken.
+            UsageError: the server was started or closed before.
         """
-        if self._started:
-            raise UsageError("a server that has started takes no more sockets")
+        if self._started or self._closed:
+            raise UsageError("a server that was started or closed takes no more sockets")
         for each in sockets:
-            if not _listens(each):
-                raise SettingError(
-                    "descriptor {descriptor} is not a stream socket that listens",
-                    hint="call listen() on it first",
-                    descriptor=each.fileno(),
-                )
+            _check_listens(each)
         self._adopted.extend(sockets)
 
     async def start(self) -> None:
@@ -110,11 +111,9 @@ class Listening(Operating):
             raise UsageError("a server starts once: make another")
         self._started = True
         adopted, self._adopted = self._adopted, []
-        sockets = []
+        opened: list[tuple[Address, socket.socket]] = []
         try:
-            sockets = await open_listening_sockets(
-                self._addresses, self._backlog, self.make_socket, self._unix_mode
-            )
+            opened = await self._open(self._addresses)
         except BaseException:
             for each in adopted:
                 each.close()
@@ -130,12 +129,11 @@ class Listening(Operating):
                 _prepare(listening)
                 listener = Listener(self._acceptor, self._reactor, listening, unlink=False)
                 self._acceptor.listeners.append(listener)
-            for listening in sockets:
-                listener = Listener(self._acceptor, self._reactor, listening)
-                self._acceptor.listeners.append(listener)
+            for address, listening in opened:
+                self._listen(address, listening)
         except BaseException as error:
             self.close_listeners()
-            for listening in sockets:
+            for _, listening in opened:
                 close_listening(listening)
             for listening in adopted:
                 listening.close()
@@ -144,15 +142,94 @@ class Listening(Operating):
             if isinstance(error, OSError):
                 raise translate_os_error(error, "bind", self._first_address()) from error
             raise
-        self._listened = [listener.address for listener in self._acceptor.listeners]
+        self._list_addresses()
         self.started_at = time.time()
         if self.events.wanted:
             self.events.announce(ServerStarted(addresses=tuple(self._listened)))
+
+    async def _open(self, addresses: Iterable[Address]) -> list[tuple[Address, socket.socket]]:
+        """Sockets that listen, each with the address that it is for: on all of them, or none."""
+        opened: list[tuple[Address, socket.socket]] = []
+        try:
+            for address in addresses:
+                sockets = await open_listening_sockets(
+                    [address], self._backlog, self.make_socket, self._unix_mode
+                )
+                opened += [(address, listening) for listening in sockets]
+        except BaseException:
+            for _, listening in opened:
+                close_listening(listening)
+            raise
+        return opened
+
+    def _listen(self, address: Address, listening: socket.socket) -> None:
+        """Accept on a socket that was opened for this address."""
+        assert self._acceptor is not None
+        assert self._reactor is not None
+        listener = Listener(self._acceptor, self._reactor, listening)
+        self._acceptor.listeners.append(listener)
+        self._places.append((address, listener))
 
     @property
     def addresses(self) -> list[Address]:
         """Where it listens (or did, once closed), with the ports that the system chose."""
         return list(self._listened)
+
+    async def add_addresses(self, *addresses: str | Address) -> None:
+        """Listen on these too while it runs: on all of them, or on none.
+
+        Args:
+            addresses: as for `tieline.serve`; where it listens already, nothing changes.
+
+        Raises:
+            BindError: an address cannot be listened on.
+            ResolveError: a name has no address.
+            UsageError: it does not listen: it was not started yet, or has stopped.
+
+        Cancelled, it listens on none of them.
+        """
+        known = {address for address, _ in self._places}
+        wanted = dict.fromkeys(parse_address(address) for address in addresses)
+        opened = await self._open(address for address in wanted if address not in known)
+        try:
+            if not self._started or self._closed:
+                raise UsageError("a server that does not listen takes no more addresses")
+            for address, listening in opened:
+                self._listen(address, listening)
+        except BaseException as error:
+            self.remove_addresses(*(address for address, _ in opened))
+            for _, listening in opened:
+                close_listening(listening)
+            if isinstance(error, OSError):
+                raise translate_os_error(error, "bind", self._first_address()) from error
+            raise
+        self._list_addresses()
+
+    def remove_addresses(self, *addresses: str | Address) -> None:
+        """Listen on these no longer; whoever has come there goes on undisturbed. Idempotent.
+
+        Where none is left, it is as after `close_listeners`.
+
+        Args:
+            addresses: as they were given when it was made, or to `add_addresses`.
+        """
+        unwanted = {parse_address(address) for address in addresses}
+        gone = [listener for address, listener in self._places if address in unwanted]
+        self._places = [each for each in self._places if each[0] not in unwanted]
+        if self._acceptor is None or not gone:
+            return
+        left = [each for each in self._acceptor.listeners if each not in gone]
+        if not left:
+            self.close_listeners()
+            return
+        self._acceptor.listeners = left
+        for listener in gone:
+            listener.close()
+        self._list_addresses()
+
+    def _list_addresses(self) -> None:
+        assert self._acceptor is not None
+        self._listened = [listener.address for listener in self._acceptor.listeners]
 
     def close_listeners(self) -> None:
         """Let nobody new in; those connected go on undisturbed. Idempotent."""
@@ -263,14 +340,29 @@ class Listening(Operating):
         return self._addresses[0] if self._addresses else "the sockets that were handed over"
 
 
-def _listens(given: socket.socket) -> bool:
+def _check_listens(given: socket.socket) -> None:
+    if isinstance(given, ssl.SSLSocket):
+        # Its `accept` would wait for the handshake, and everybody with it.
+        raise SettingError(
+            "descriptor {descriptor} is wrapped in TLS",
+            hint="give the plain socket, and the context as tls",
+            descriptor=given.fileno(),
+        )
     try:
-        return given.type == socket.SOCK_STREAM and bool(
-            given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        listens = (
+            given.family in _FAMILIES
+            and given.type == socket.SOCK_STREAM
+            and given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         )
     except OSError:
-        # Closed, or no socket at all.
-        return False
+        # Closed.
+        listens = False
+    if not listens:
+        raise SettingError(
+            "descriptor {descriptor} is not a stream socket that listens",
+            hint="call listen() on it first",
+            descriptor=given.fileno(),
+        )
 
 
 def _prepare(listening: socket.socket) -> None:

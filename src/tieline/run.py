@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
+from .listening import Listening
 from .server import Handler, Server, serve
 
 __all__ = ["run", "serve_until_signal"]
+
+_Served = TypeVar("_Served", bound=Listening)
 
 
 def run(
@@ -36,9 +39,9 @@ def run(
 
 
 async def serve_until_signal(
-    server: Server,
+    server: _Served,
     *,
-    ready: Callable[[Server], object] | None = None,
+    ready: Callable[[_Served], object] | None = None,
     stop: Callable[[], Awaitable[object]] | None = None,
     on_signal: Callable[[signal.Signals, bool], object] | None = None,
     on_hangup: Callable[[], object] | None = None,
@@ -46,7 +49,7 @@ async def serve_until_signal(
     """Serve until the server ends or SIGINT or SIGTERM comes; then drain.
 
     Args:
-        server: not started yet.
+        server: a server of any kind, not started yet.
         ready: called with the server once it listens.
         stop: what to await after the first signal (default: `server.drain`).
         on_signal: called with each signal, and whether it is the first.

@@ -6,8 +6,8 @@ import asyncio
 import inspect
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, cast
 
 from .address import Address
 from .admission import Admission
@@ -63,6 +63,15 @@ class Server(Listening):
             self.responder = cast(Respond, handler)
             self._connection_type = RespondingConnection
         super().__init__(*arguments)
+
+    if TYPE_CHECKING:
+        # What connections are here, for those who check types.
+        @property
+        def connections(self) -> Iterator[Connection]: ...
+
+        def connection(self, id: int) -> Connection | None: ...
+
+        def kick(self, *connections: Connection | int) -> int: ...
 
     # ---- A connection's life
 
@@ -184,10 +193,12 @@ def serve(
             umask says).
         admission: who decides who may come in, and counts (default: `LocalAdmission(limits)`).
         sockets: sockets that listen already, such as systemd hands over; then `addresses` may be
-            left out. They are the server's, and closed with it.
+            left out. They are the server's, and closed with it; `backlog` and `unix_mode` are not
+            for them, and a Unix socket's file stays.
 
     Raises:
-        AddressError, SettingError: the arguments make no sense.
+        AddressError, SettingError: the arguments make no sense; sockets are still the caller's.
+        UsageError: there is neither an address nor a socket.
 
     A handler that raises costs its own connection only: it is logged once and counted.
     """

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import socket
 import ssl
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -11,7 +13,6 @@ import click
 from ..address import Address, parse_address, parse_port
 from ..errors import SettingError, UsageError
 from ..limits import RULES, Limits
-from ..run import serve_until_signal
 from ..server import Server
 from ..server import serve as make_server
 from .commands import Command, Shared
@@ -27,6 +28,7 @@ from .payload_framing import PayloadFraming
 from .reload import Reload, check_drain
 from .running import exit_of_signal, raise_descriptor_limit, run_loop
 from .service import HandlerReports, Service
+from .serving import handed_over, serve_notifying
 from .tls_settings import server_context
 from .translation import N_
 from .translation import gettext as _
@@ -135,33 +137,42 @@ def check(given: dict[str, Any]) -> None:
 def command(ctx: click.Context, /, **given: Any) -> int:
     """Serve until a signal comes, or until the one connection of `--once` has ended."""
     shared: Shared = ctx.obj
-    addresses = _addresses(given["port"], given["host"], given["listen"])
     _check_together(given)
     log = shared.log(form_of(hex=given["hex"], json=given["json"], raw=given["raw"]))
+    _report(log, shared.verbose)
     service = Service(log, once=given["once"])
     tls = server_context(given["tls_cert"], given["tls_key"], given["tls_ca"])
-    server = _server(service, addresses, given, tls)
-    service.server = server
-    service.drain, service.drain_spread = given["drain"], given["drain_spread"]
+    with handed_over() as sockets:
+        addresses = _addresses(given["port"], given["host"], given["listen"], sockets)
+        server = _server(service, addresses, given, tls, sockets)
+        service.server = server
+        service.drain, service.drain_spread = given["drain"], given["drain_spread"]
+        _raise_descriptor_limit(server.limits, log)
+        # Without a file there is nothing to read again: then a hangup ends it, as it ends any
+        # program.
+        reads = ctx.meta.get(PLACES) is not None
+        reload = Reload(ctx, given, server, service, log, tls) if reads else None
+        return run_loop(lambda: _serve(service, server, given, reload), given["loop"])
+
+
+def _report(log: Log, verbose: bool) -> None:
+    """Show what the library logs."""
     logger = logging.getLogger("tieline")
-    logger.addHandler(HandlerReports(log, verbose=shared.verbose))
+    logger.addHandler(HandlerReports(log, verbose=verbose))
     logger.propagate = False
-    if shared.verbose:
+    if verbose:
         logger.setLevel(logging.INFO)
-    _raise_descriptor_limit(server.limits, log)
-    # Without a file there is nothing to read again: then a hangup ends it, as it ends any program.
-    reads = ctx.meta.get(PLACES) is not None
-    reload = Reload(ctx, given, server, service, log, tls) if reads else None
-    return run_loop(lambda: _serve(service, server, given, reload), given["loop"])
 
 
-def _addresses(port: int | None, host: str, listen: tuple[Address, ...]) -> list[Address]:
+def _addresses(
+    port: int | None, host: str, listen: tuple[Address, ...], sockets: Sequence[socket.socket]
+) -> list[Address]:
     addresses = list(listen)
     if port is not None:
         addresses.insert(0, Address(host.removeprefix("[").removesuffix("]"), port))
     elif host:
         raise UsageError("--host needs --port")
-    if not addresses:
+    if not addresses and not sockets:
         raise UsageError("say where to listen", hint="for example --port 7788")
     return addresses
 
@@ -173,7 +184,11 @@ def _check_together(given: dict[str, Any]) -> None:
 
 
 def _server(
-    service: Service, addresses: list[Address], given: dict[str, Any], tls: ssl.SSLContext | None
+    service: Service,
+    addresses: list[Address],
+    given: dict[str, Any],
+    tls: ssl.SSLContext | None,
+    sockets: Sequence[socket.socket] = (),
 ) -> Server:
     limits = Limits(**{name: given[name] for name in RULES})
     charset = charset_of(given["encoding"], given["errors"])
@@ -193,6 +208,7 @@ def _server(
         on_open=service.on_open,
         on_close=service.on_close,
         on_refuse=service.on_refuse,
+        sockets=sockets,
     )
 
 
@@ -207,7 +223,7 @@ async def _serve(
     service: Service, server: Server, given: dict[str, Any], reload: Reload | None
 ) -> int:
     async with companions(server, given) as beside:
-        number = await serve_until_signal(
+        number = await serve_notifying(
             server,
             ready=lambda server: service.on_ready(server, beside),
             stop=service.stop,
