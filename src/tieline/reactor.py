@@ -28,6 +28,10 @@ WRITABLE = select.EPOLLOUT
 _SOCKETS_PER_TURN = 256
 _TURN = 0.01
 
+#: Sockets served between two looks at the clock: one costs 80 ns here, a third of what a small
+#: message costs beside the kernel.
+_SOCKETS_PER_LOOK = 4
+
 #: Connections asked about their deadlines at once; closing one may take 20 µs in the kernel.
 _DEADLINES_PER_ROUND = 32
 
@@ -116,23 +120,24 @@ class Reactor:
             # did get to before them again.
             left = self._left
             try:
-                events = iter(left or self._poll(0, _SOCKETS_PER_TURN))
+                events = left or self._poll(0, _SOCKETS_PER_TURN)
             except OSError as error:
                 self._rest(error)
                 return
             self._left = []
-            for descriptor, mask in events:
-                handler = ready.get(descriptor)
-                # None: an earlier handler of this turn has closed it.
-                if handler is not None:
-                    try:
-                        handler.on_ready(mask)
-                    except Exception:
-                        # A defect of ours. It must not take the other connections with it.
-                        _log.exception("unexpected error while serving a socket")
-                    if clock() > end:
-                        self._left = list(events)
-                        break
+            for at in range(0, len(events), _SOCKETS_PER_LOOK):
+                for descriptor, mask in events[at : at + _SOCKETS_PER_LOOK]:
+                    handler = ready.get(descriptor)
+                    # None: an earlier handler of this turn has closed it.
+                    if handler is not None:
+                        try:
+                            handler.on_ready(mask)
+                        except Exception:
+                            # A defect of ours. It must not take the other connections with it.
+                            _log.exception("unexpected error while serving a socket")
+                if clock() > end:
+                    self._left = events[at + _SOCKETS_PER_LOOK :]
+                    break
         finally:
             self.now = 0.0
 

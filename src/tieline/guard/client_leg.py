@@ -184,10 +184,12 @@ class ClientLeg(Leg):
         elif self._saw_end:
             dialling.on_client_end()
 
-    def dialled(self, leg: Leg, first: bytes | bytearray) -> None:
+    def dialled(self, leg: Leg, header: bytes, ahead: bytes | bytearray) -> None:
         """There is an upstream: relay."""
         self._dialling = None
-        self.join(leg, first)
+        self.join(leg, header, ahead)
+        if self._finishing is not None and self.close_reason is None:
+            self.finish(self._finishing)
 
     def _on_handshake(self) -> bool:
         super()._on_handshake()
@@ -206,7 +208,11 @@ class ClientLeg(Leg):
         super()._gone(reason, reset)
 
     def close(self, reason: CloseReason = CloseReason.CLOSED) -> None:
+        """End the session in good order, on both sides. See `Connection.close`."""
         other = self._other
+        dialling, self._dialling = self._dialling, None
+        if dialling is not None:
+            dialling.cancel()
         super().close(reason)
         if other is not None:
             other.close(reason)

@@ -76,8 +76,9 @@ class Dialling:
     """
 
     __slots__ = (
-        "_addresses", "_attempts", "_began", "_connecting", "_dialler", "_due", "_first", "_hello",
-        "_leg", "_name", "_reactor", "_reason", "_upstream", "_waits", "key", "name", "tried",
+        "_addresses", "_attempts", "_began", "_connecting", "_dialler", "_due", "_first",
+        "_header", "_hello", "_leg", "_name", "_reactor", "_reason", "_upstream", "_waits", "key",
+        "name", "tried",
     )  # fmt: skip
 
     def __init__(
@@ -247,8 +248,7 @@ class Dialling:
             connected.close()
             self._try_next(error)
             return
-        if header:
-            self._first = header + self._first
+        self._header = header
         if dialler.upstream_tls is None:
             self._join(leg)
         else:
@@ -276,7 +276,7 @@ class Dialling:
         client.chosen = leg.chosen = upstream
         self._dialler.relayed(client, leg, now - self._began)
         if client.close_reason is None:
-            client.dialled(leg, self._first)
+            client.dialled(leg, self._header, self._first)
         else:
             leg.abort()
 

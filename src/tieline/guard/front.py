@@ -94,7 +94,6 @@ class Guard(Listening):
             UsageError: the guard was started before.
         """
         await super().start()
-        self.pool.own_addresses = tuple(self.addresses)
         self._resolving = Resolving(self.pool)
         self._checks = Checks(self.pool, self.upstream_tls)
         try:
@@ -103,6 +102,11 @@ class Guard(Listening):
         except BaseException:
             await self.close()
             raise
+
+    def _list_addresses(self) -> None:
+        super()._list_addresses()
+        # An upstream that leads there would be a circle.
+        self.pool.own_addresses = tuple(self.addresses)
 
     async def close(self, reason: CloseReason = CloseReason.SHUTDOWN) -> None:
         await super().close(reason)
@@ -147,7 +151,7 @@ class Guard(Listening):
         return leg
 
     def _begin_serving(self, connection: ClientLeg) -> None:
-        if connection.ssl_object is None:
+        if self._tls is None:
             self.dial(connection)
         else:
             # Its greeting may have come with what introduced it, and the socket stay silent.

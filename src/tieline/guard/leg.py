@@ -9,6 +9,7 @@ How a session ends is in `carrying`.
 
 from __future__ import annotations
 
+import logging
 import select
 import socket
 from collections.abc import Callable
@@ -44,6 +45,8 @@ _SPLICES = 4
 
 #: Splices in a row, each smaller than a read, after which it is bulk no more.
 _SMALL_SPLICES = 8
+
+_log = logging.getLogger("tieline")
 
 Direction: TypeAlias = Literal["in", "out"]
 
@@ -88,17 +91,20 @@ class Leg(Carrying):
         self._looks: tuple[Look, ...] = ()
         super().__init__(owner, reactor, connected, peer, peer_port, id=id)
 
-    def join(self, other: Leg, first: bytes | bytearray = b"") -> None:
+    def join(self, other: Leg, header: bytes = b"", ahead: bytes | bytearray = b"") -> None:
         """Pass on what comes, from now on, in both directions.
 
         Args:
             other: the leg that this one has been waiting for.
-            first: what has come on this leg before, and is passed on first.
+            header: what the other is told first.
+            ahead: what has come on this leg before, and is passed on behind it.
         """
         self._other, other._other = other, self
         other._looks = self._looks
-        if first:
-            other._transmit(first)
+        if header or ahead:
+            other._transmit(header + ahead)
+            if self._looks and ahead:
+                self._show(bytes(ahead))
             if self._other is None:
                 return  # that has ended it
         other._go_on()
@@ -204,11 +210,11 @@ class Leg(Carrying):
         assert other is not None
         data = self._receive()
         if data:
-            for look in self._looks:
-                look(self.direction, data)
             other._transmit(data)
             if other._outgoing is not None and self._other is not None:
                 self._pause()
+            if self._looks:
+                self._show(data)
         if self._tls is not None and self._tls.ended and self._reading:
             # TLS told the end together with the last data; the socket may stay silent.
             self._on_peer_end()
@@ -342,6 +348,14 @@ class Leg(Carrying):
             if leg is not None:
                 leg._looks = (*leg._looks, show)
                 leg._special = True
+
+    def _show(self, data: bytes) -> None:
+        for look in self._looks:
+            try:
+                look(self.direction, data)
+            except Exception:
+                _log.exception("what looks at session %d failed, and is shown no more", self.id)
+                self.look_away(look)
 
     def look_away(self, show: Look) -> None:
         """Show it no more. Idempotent."""
