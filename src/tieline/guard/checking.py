@@ -150,7 +150,7 @@ class _Check:
         self._task = None
         if not task.cancelled() and (error := task.exception()) is not None:
             # A defect of ours. The next check may go better.
-            _log.error("unexpected error in a check", exc_info=error)
+            _log.exception("unexpected error in a check", exc_info=error)
 
     def end(self, reactor: Reactor) -> asyncio.Task[None] | None:
         """Check no more. Returns the check under way, which ends soon."""

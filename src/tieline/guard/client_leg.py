@@ -106,7 +106,7 @@ class ClientLeg(Leg):
         other = self._other
         if other is None or self._outgoing is not None or other._outgoing is not None:
             return False
-        if self.last_received <= self.last_sent:
+        if not self.bytes_received or self.last_received < self.last_sent:
             return True
         return (self._reactor.now or self._reactor.clock()) - self.last_received > _ANSWER
 
@@ -227,7 +227,10 @@ class ClientLeg(Leg):
 
     def on_deadline(self, now: float) -> float | None:
         if self._dialling is not None and self._state is not State.HANDSHAKE:
-            return self._dialling.on_deadline(now)
+            due = self._dialling.on_deadline(now)
+            if self._dialling is not None:
+                return due
+            # That has joined it: its own clocks run from now on; or ended it.
         other = self._other
         if other is not None and other.bytes_sent:
             # Bytes on their way to the upstream are progress of the session.

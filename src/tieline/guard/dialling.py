@@ -6,22 +6,22 @@ and where connecting succeeds at once, as within a machine, it is never even tha
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
-import select
 import socket
-import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..address import Address
-from ..errors import MalformedError, translate_os_error
+from ..errors import MalformedError, SettingError, translate_os_error
 from ..reactor import WRITABLE, Reactor
 from ..reasons import CloseReason
-from ..resolve import Candidate
+from ..resolve import UNIX_RETRY, Candidate
 from ..states import State
-from ..tls import TlsSocket
+from ..tls import TlsSocket, name_to_prove
 from .client_hello import HelloReader
+from .upstream import OUR_OWN
 from .upstream_leg import UpstreamLeg
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Dialling:
         self._reason = CloseReason.NO_UPSTREAM
         self._upstream: Upstream | None = None
         self._addresses: list[Candidate] = []
-        self._connecting: socket.socket | UpstreamLeg | None = None
+        self._connecting: socket.SocketType | UpstreamLeg | asyncio.TimerHandle | None = None
         self._waits = False
         self._hello: HelloReader | None = None
 
@@ -192,6 +192,12 @@ class Dialling:
                 if code in _DONE:
                     self._connected(connecting, name)
                     return
+                if code == errno.EAGAIN:
+                    # The backlog of a Unix socket is full: there is no event for that.
+                    connecting.close()
+                    self._addresses.insert(0, (family, name))
+                    self._wait_for_backlog()
+                    return
                 if code not in _UNDER_WAY:
                     raise OSError(code, os.strerror(code))
                 self._reactor.register(connecting.fileno(), self, WRITABLE)
@@ -207,21 +213,31 @@ class Dialling:
             return
         self._failed(failure)
 
+    def _wait_for_backlog(self) -> None:
+        self._connecting = self._reactor.loop.call_later(UNIX_RETRY, self._try_again)
+        if not self._due:
+            self._until(self._dialler.settings.connect_timeout, CloseReason.NO_UPSTREAM)
+
+    def _try_again(self) -> None:
+        self._connecting = None
+        self._try_next(None)
+
     def on_ready(self, mask: int) -> None:
         """The reactor's call: connecting has succeeded, or failed."""
         connecting = self._connecting
-        if connecting is None or isinstance(connecting, UpstreamLeg):
+        if not isinstance(connecting, socket.SocketType):
             return
-        (code,) = struct.unpack("i", connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR, 4))
-        if not code and not mask & (WRITABLE | select.EPOLLERR | select.EPOLLHUP):
+        # Events are hints: this says what it is.
+        code = connecting.connect_ex(self._name)
+        if code in _UNDER_WAY:
             return
         self._connecting = None
         self._reactor.unregister(connecting.fileno())
-        if code:
+        if code in _DONE:
+            self._connected(cast(socket.socket, connecting), self._name)
+        else:
             connecting.close()
             self._try_next(OSError(code, os.strerror(code)))
-        else:
-            self._connected(connecting, self._name)
 
     def _connected(self, connected: socket.socket, name: Any) -> None:
         dialler, upstream = self._dialler, self._upstream
@@ -235,10 +251,12 @@ class Dialling:
                 if header:
                     connected.send(header)
                     header = b""
+                proven = name_to_prove(
+                    dialler.upstream_tls, dialler.upstream_name, upstream.spec.address
+                )
                 channel = TlsSocket(
-                    connected, dialler.upstream_tls, server_side=False,
-                    server_name=dialler.upstream_name or upstream.spec.address.host or None,
-                )  # fmt: skip
+                    connected, dialler.upstream_tls, server_side=False, server_name=proven
+                )
             peer, port = _as_peer(name)
             leg = UpstreamLeg(
                 dialler.upstream_legs, self._reactor, channel, peer, port, dialler.pipes,
@@ -247,6 +265,12 @@ class Dialling:
         except OSError as error:
             connected.close()
             self._try_next(error)
+            return
+        except SettingError as error:
+            # An upstream that was added while the guard runs has no name to prove.
+            connected.close()
+            self._lose(str(error))
+            self._give_up(CloseReason.UPSTREAM_TLS)
             return
         self._header = header
         if dialler.upstream_tls is None:
@@ -274,6 +298,7 @@ class Dialling:
         now = self._reactor.now or self._reactor.clock()
         client = self._leg
         client.chosen = leg.chosen = upstream
+        leg.client = client.client
         self._dialler.relayed(client, leg, now - self._began)
         if client.close_reason is None:
             client.dialled(leg, self._header, self._first)
@@ -286,6 +311,13 @@ class Dialling:
         """None of the upstream's addresses has answered."""
         upstream = self._upstream
         assert upstream is not None
+        if failure is not None and failure.errno in OUR_OWN:
+            # Nothing that another upstream could help with.
+            self._upstream = None
+            self._dialler.pool.give_back(upstream)
+            ports = failure.errno == errno.EADDRNOTAVAIL
+            self._give_up(CloseReason.NO_UPSTREAM if ports else CloseReason.NO_DESCRIPTORS)
+            return
         if failure is None:
             why = "no address is known for it"
         else:
@@ -343,6 +375,8 @@ class Dialling:
         if isinstance(connecting, UpstreamLeg):
             connecting.on_secured = None
             connecting.abort()
+        elif isinstance(connecting, asyncio.TimerHandle):
+            connecting.cancel()
         elif connecting is not None:
             self._reactor.unregister(connecting.fileno())
             connecting.close()

@@ -52,8 +52,7 @@ def figures(guard: Guard) -> Iterator[Figures]:
     """A guard's own numbers, beside those of any server."""
     passed = traffic(guard)
     # One that was removed, and still has sessions, may have a successor of its name.
-    named = {upstream.name: upstream for upstream in reversed(guard.pool.upstreams)}
-    upstreams = [upstream for upstream in guard.pool.upstreams if named[upstream.name] is upstream]
+    upstreams = [upstream for upstream in passed if guard.pool.find(upstream.name) is upstream]
 
     def each(values: Iterator[float]) -> list[tuple[str, float]]:
         names = [upstream.name for upstream in upstreams]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..acceptor import Acceptor
 from ..address import Address
@@ -29,6 +29,9 @@ from .splicing import Pipes
 from .upstream_leg import UpstreamLeg, UpstreamLegs
 
 __all__ = ["Guard"]
+
+#: Upstreams' sides without a client, where `Limits.total` sets no bound.
+_MOST_LATE = 10_000
 
 
 class Guard(Listening):
@@ -71,16 +74,25 @@ class Guard(Listening):
         self.upstream_name = upstream_name
         self.pool = Pool(settings, specs, clock=self._clock, announce=self._announce)
         self.pipes = Pipes()
-        self.upstream_legs = UpstreamLegs(limits, self.upstream_gone)
+        self.upstream_legs = UpstreamLegs(limits, self.upstream_gone, self.limit_spared)
         self.make_upstream_socket: Callable[[int, int], Any] = socket.SocketType
-        # Upstreams' sides that outlive the clients' for a moment.
-        self._late: set[UpstreamLeg] = set()
+        # Upstreams' sides that outlive the clients' for a moment, oldest first.
+        self._late: dict[UpstreamLeg, None] = {}
         self._checks: Checks | None = None
         self._resolving: Resolving | None = None
 
     def _announce(self, event: Event) -> None:
         if self.events.wanted:
             self.events.announce(event)
+
+    if TYPE_CHECKING:
+        # What connections are here, for those who check types.
+        @property
+        def connections(self) -> Iterator[ClientLeg]: ...
+
+        def connection(self, id: int) -> ClientLeg | None: ...
+
+        def kick(self, *connections: ClientLeg | int) -> int: ...
 
     # ---- Its life
 
@@ -95,7 +107,7 @@ class Guard(Listening):
         """
         await super().start()
         self._resolving = Resolving(self.pool)
-        self._checks = Checks(self.pool, self.upstream_tls)
+        self._checks = Checks(self.pool, self.upstream_tls, server_name=self.upstream_name)
         try:
             await self._resolving.start()
             self._checks.start()
@@ -106,7 +118,13 @@ class Guard(Listening):
     def _list_addresses(self) -> None:
         super()._list_addresses()
         # An upstream that leads there would be a circle.
-        self.pool.own_addresses = tuple(self.addresses)
+        self.pool.own_addresses = self._own_addresses()
+
+    def _own_addresses(self) -> list[Address]:
+        """Where it listens, for finding loops."""
+        own = self.addresses
+        # A socket that was handed over may be for both families.
+        return own + [Address("0.0.0.0", each.port) for each in own if each.host == "::"]
 
     async def close(self, reason: CloseReason = CloseReason.SHUTDOWN) -> None:
         await super().close(reason)
@@ -205,13 +223,16 @@ class Guard(Listening):
     def connection_gone(self, connection: ClientLeg) -> None:
         """Not for applications: a session is over for its client."""
         late = connection.upstream_leg
-        if late is not None and late.close_reason is None:
-            self._late.add(late)  # type: ignore[arg-type]
+        if isinstance(late, UpstreamLeg) and late.close_reason is None:
+            self._late[late] = None
+            if len(self._late) > (self.limits.total or _MOST_LATE):
+                # Clients that come and go must not pile up what they leave behind.
+                next(iter(self._late)).abort()
         super().connection_gone(connection)
 
     def upstream_gone(self, leg: UpstreamLeg) -> None:
         """Not for applications: an upstream's side is over."""
-        self._late.discard(leg)
+        self._late.pop(leg, None)
         if leg.chosen is not None:
             self.pool.give_back(leg.chosen, leg.bytes_sent, leg.bytes_received)
         self._check_all_gone()

@@ -23,7 +23,7 @@ from ..reasons import CloseReason
 from ..states import State
 from ..tls import TlsSocket
 from .carrying import Carrying
-from .splicing import SPLICE_FROM, Pipe, Pipes
+from .splicing import NO_SPLICE, SPLICE_FROM, Pipe, Pipes
 
 __all__ = ["Direction", "Leg", "Look"]
 
@@ -107,6 +107,8 @@ class Leg(Carrying):
                 self._show(bytes(ahead))
             if self._other is None:
                 return  # that has ended it
+            if other._outgoing is not None:
+                self._pause()
         other._go_on()
         self._go_on()
         if self._saw_end:
@@ -258,7 +260,11 @@ class Leg(Carrying):
             # The pipe was empty, so it is the socket that is.
             return 0
         except OSError as error:
-            self._call_failed(error)
+            if error.errno in NO_SPLICE:
+                # The bytes are still there: level-triggered, the next event copies them.
+                self._pipes.give_up()
+            else:
+                self._call_failed(error)
             return 0
         if not size:
             self._on_peer_end()
@@ -280,6 +286,11 @@ class Leg(Carrying):
         except BlockingIOError:
             sent = 0
         except OSError as error:
+            if error.errno in NO_SPLICE:
+                self._pipes.give_up()
+                self._owe(pipe.read())
+                self._pipes.give_back(pipe)
+                return False
             if not self._send_failed(error):
                 self._pipes.drop(pipe)
                 return False

@@ -75,9 +75,8 @@ class Pool:
         self._upstreams = [Upstream(spec, clock()) for spec in specs]
         self._routes = Routes(self._upstreams)
         self._recovery = Recovery()
-        self._recovering = self._recovery.upstreams
-        #: Those that are down because of their sessions.
-        self._resting: dict[Upstream, None] = {}
+        self._resting = self._recovery.resting
+        self._growing = self._recovery.growing
 
     # ---- For each session
 
@@ -95,8 +94,10 @@ class Pool:
             One that is up, has room and is for this name; `None` if there is none now.
         """
         route = self._routes.find(name)
-        if self._resting or self._recovering:
-            trial = self._prepare(route.upstreams, route.up, tried)
+        if self._growing:
+            self._recovery.grow(self._clock(), self.settings.recover)
+        if self._resting:
+            trial = self._recovery.find_trial(route, tried, self._clock())
             if trial is not None:
                 return trial
         up = route.up
@@ -151,9 +152,7 @@ class Pool:
     def has_hope(self, name: str | None) -> bool:
         """Whether any upstream for this name is up, though perhaps full, or may be tried."""
         route = self._routes.find(name)
-        return route.hope or (
-            bool(self._resting) and self._find_trial(route.upstreams, (), ()) is not None
-        )
+        return route.hope or self._recovery.find_trial(route, (), self._clock()) is not None
 
     def wait(self, waiting: Waiting) -> bool:
         """Have a session's `on_room` called when it makes sense for it to choose again.
@@ -328,35 +327,6 @@ class Pool:
         if call in self._watchers:
             self._watchers.remove(call)
 
-    # ---- Trials and recovery
-
-    def _prepare(
-        self, upstreams: Collection[Upstream], up: Sequence[Upstream], tried: Collection[Upstream]
-    ) -> Upstream | None:
-        """Before choosing, while something is amiss: let shares grow, and see whether this
-        session is to try an upstream that has rested."""
-        if self._recovering:
-            self._recovery.grow(self._clock(), self.settings.recover)
-        return self._find_trial(upstreams, up, tried) if self._resting else None
-
-    def _find_trial(
-        self, upstreams: Collection[Upstream], up: Sequence[Upstream], tried: Collection[Upstream]
-    ) -> Upstream | None:
-        now = self._clock()
-        # Backups stay in reserve while another is up.
-        reserve = bool(up) and not up[0].spec.backup
-        for upstream in self._resting:
-            if (
-                upstream.health.may_be_tried(now)
-                and upstream in upstreams
-                and upstream.can_take
-                and upstream.spec.weight
-                and not (upstream.spec.backup and reserve)
-                and upstream not in tried
-            ):
-                return upstream
-        return None
-
     # ---- Changes
 
     def _settle(self, upstream: Upstream) -> None:
@@ -367,18 +337,14 @@ class Pool:
     def _judge(self, upstream: Upstream) -> bool:
         """See what an upstream is now. Returns whether it was something else."""
         state = upstream.judge()
-        if upstream.rests:
-            self._resting[upstream] = None
-        else:
-            self._resting.pop(upstream, None)
+        self._recovery.note(upstream)
         if state is upstream.state:
             return False
         upstream.state = state
         upstream.changed_at = self._clock()
-        self._recovery.end(upstream)
+        self._recovery.begin(upstream, upstream.changed_at, self.settings.recover)
         name = upstream.name
         if state is UpstreamState.UP:
-            self._recovery.begin(upstream, upstream.changed_at, self.settings.recover)
             self._announce(UpstreamUp(upstream=name))
         elif state is UpstreamState.DOWN:
             self._announce(UpstreamDown(upstream=name, why=upstream.last_error))

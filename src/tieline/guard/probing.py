@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 import ssl
 from typing import Any, TypeAlias
@@ -12,6 +11,7 @@ from ..address import Address
 from ..errors import translate_os_error
 from ..resolve import UNIX_RETRY, Candidate
 from .settings import GuardSettings
+from .upstream import OUR_OWN
 
 __all__ = ["Probe"]
 
@@ -20,12 +20,6 @@ _MOST_ANSWER = 65_536
 
 #: Seconds that TLS is given for its goodbye.
 _GOODBYE = 1.0
-
-#: What this machine is short of says nothing about who is to be called.
-_OUR_OWN = frozenset({
-    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL,
-})  # fmt: skip
-
 
 _Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -71,9 +65,12 @@ class Probe:
         except TimeoutError:
             return f"{address} did not answer its check within {seconds:g} s"
         except OSError as error:
-            if error.errno in _OUR_OWN:
+            if error.errno in OUR_OWN:
                 return None
             return str(translate_os_error(error, "connect", address))
+        except ValueError:
+            # Of the ssl module, which compares it with the certificate.
+            return f"{self._server_name!r} cannot be the name of a TLS server"
         finally:
             if streams is not None:
                 await self._close(streams[1])
@@ -98,6 +95,10 @@ class Probe:
     async def _open(self, connected: socket.socket) -> _Streams:
         options: dict[str, Any] = {"sock": connected, "limit": _MOST_ANSWER}
         if self._tls is not None:
+            # A name that cannot be one is found out before anything has been set up.
+            self._tls.wrap_bio(
+                ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=self._server_name or None
+            )
             options["ssl"] = self._tls
             options["server_hostname"] = self._server_name or ""
             options["ssl_shutdown_timeout"] = _GOODBYE

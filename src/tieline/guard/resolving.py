@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar, TypeAlias
@@ -59,6 +60,8 @@ class Resolving:
         self._reactor: Reactor | None = None
         self._tasks: dict[Upstream, asyncio.Task[None]] = {}
         self._known: set[Upstream] = set()
+        #: When all are looked up again.
+        self._due = math.inf
 
     async def start(self) -> None:
         """Look every name up for the first time, and go on from then.
@@ -86,17 +89,24 @@ class Resolving:
             await asyncio.wait(tasks)
 
     def on_deadline(self, now: float) -> float | None:
-        """The reactor's call: look everything up again."""
+        """The reactor's call: look up those that have no address yet, and all if it is time."""
         upstreams = self._live()
+        all_are_due = now >= self._due
+        if all_are_due:
+            self._due = self._round_after(now)
         for upstream in upstreams:
-            self._see(upstream)
+            if all_are_due or not upstream.addresses:
+                self._see(upstream)
         return self._next(upstreams, now)
 
-    def _next(self, upstreams: list[Upstream], now: float) -> float | None:
+    def _round_after(self, now: float) -> float:
         every = self._pool.settings.resolve_every
-        if any(not upstream.addresses for upstream in upstreams):
-            every = self.RETRY if every is None else min(every, self.RETRY)
-        return None if every is None else now + every
+        return math.inf if every is None else now + every
+
+    def _next(self, upstreams: list[Upstream], now: float) -> float | None:
+        unknown = any(not upstream.addresses for upstream in upstreams)
+        when = min(self._due, now + self.RETRY) if unknown else self._due
+        return None if when == math.inf else when
 
     def _live(self) -> list[Upstream]:
         return [upstream for upstream in self._pool.upstreams if not upstream.removed]
@@ -113,16 +123,13 @@ class Resolving:
             elif upstream.addresses:
                 self._judge(upstream, upstream.addresses)
         self._known = set(upstreams)
-        self._file()
-
-    def _file(self) -> None:
-        """Be asked by the reactor when it is time to look things up again."""
-        reactor = self._reactor
-        if reactor is not None:
-            reactor.withdraw(self)
-            when = self._next(self._live(), reactor.now or reactor.clock())
-            if when is not None:
-                reactor.file(self, when)
+        now = reactor.now or reactor.clock()
+        after = self._round_after(now)
+        # Never later than it would have been: changes may come more often than rounds.
+        self._due = after if after == math.inf else min(self._due, after)
+        when = self._next(upstreams, now)
+        if when is not None:
+            reactor.file(self, when)
 
     def _see(self, upstream: Upstream) -> None:
         if known_at_once(upstream.spec.address):
@@ -131,12 +138,7 @@ class Resolving:
             # One at a time: a resolver that hangs is not asked again.
             task = asyncio.get_running_loop().create_task(self._resolve(upstream))
             self._tasks[upstream] = task
-            task.add_done_callback(lambda _: self._done(upstream))
-
-    def _done(self, upstream: Upstream) -> None:
-        del self._tasks[upstream]
-        # Those that are known now need not be asked for again so soon.
-        self._file()
+            task.add_done_callback(lambda _: self._tasks.pop(upstream))
 
     async def _resolve(self, upstream: Upstream) -> None:
         try:
@@ -153,5 +155,5 @@ class Resolving:
     def _judge(self, upstream: Upstream, found: Sequence[Candidate]) -> None:
         """Tell the pool, unless it knows all this already."""
         is_own = leads_back(found, self._pool.own_addresses)
-        if is_own != upstream.is_own or upstream.unknown or set(found) != set(upstream.addresses):
+        if is_own != upstream.is_own or set(found) != set(upstream.addresses):
             self._pool.resolved(upstream, found, is_own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Callable, Iterable
 
@@ -32,6 +33,7 @@ def serve(
     backlog: int = 4096,
     unix_mode: int | None = None,
     admission: Admission | None = None,
+    sockets: Iterable[socket.socket] = (),
 ) -> Guard:
     """Make a guard: a front door for a TCP service. It listens once it is entered or started::
 
@@ -53,12 +55,13 @@ def serve(
         upstream_tls: a client-side context: TLS with the upstreams begins here.
         upstream_name: the name that upstreams must prove to have (default: the host of each).
         on_open, on_close, on_refuse: as for `tieline.serve`, with a session's client leg.
-        backlog, unix_mode, admission: as for `tieline.serve`.
+        backlog, unix_mode, admission, sockets: as for `tieline.serve`.
 
     Raises:
         AddressError, SettingError: the arguments make no sense.
     """
-    if not addresses:
+    sockets = tuple(sockets)
+    if not addresses and not sockets:
         raise UsageError("a guard needs an address", hint='for example "127.0.0.1:5432"')
     specs = [
         each if isinstance(each, UpstreamSpec) else parse_upstream(str(each)) for each in upstreams
@@ -67,10 +70,12 @@ def serve(
         raise UsageError("a guard needs an upstream", hint='for example "127.0.0.1:5433"')
     settings = settings or GuardSettings()
     _check_tls(settings, specs, tls, upstream_tls, upstream_name)
-    return Guard(
+    guard = Guard(
         addresses, specs, settings, limits or Limits(), tls, upstream_tls, upstream_name, backlog,
         unix_mode, on_open, on_close, on_refuse, admission,
     )  # fmt: skip
+    guard.adopt(*sockets)
+    return guard
 
 
 def _check_tls(

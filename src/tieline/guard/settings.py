@@ -28,8 +28,9 @@ class DataRule(Rule):
         Raises:
             SettingError: `name` cannot have this value.
         """
-        if value is None:
+        if value is None and self.off:
             return None
+        given = value
         if isinstance(value, str):
             try:
                 value = value.encode()
@@ -38,9 +39,7 @@ class DataRule(Rule):
                 value = None
         if isinstance(value, bytes) and 0 < len(value) <= _MOST_DATA:
             return value
-        raise SettingError(
-            "{name} must be from 1 to {most} bytes or None", name=name, most=_MOST_DATA
-        )
+        raise self._error(name, given, f"from 1 to {_MOST_DATA} bytes")
 
 
 def _setting(default: Any, unit: str, text: str, **rule: Any) -> Any:
@@ -52,7 +51,7 @@ def _seconds(default: float | None, text: str, **rule: Any) -> Any:
     return _setting(default, "seconds", text, **rule)
 
 
-def _count(default: int | None, text: str, **rule: Any) -> Any:
+def _connections(default: int | None, text: str, **rule: Any) -> Any:
     return _setting(default, "connections", text, **rule)
 
 
@@ -71,24 +70,24 @@ class GuardSettings:
         choices=("round-robin", "least", "hash"),
     )  # fmt: skip
     connect_timeout: float = _seconds(5.0, "connecting to an upstream must be done in this time")
-    tries: int = _count(
+    tries: int = _connections(
         3, "attempts a session has in all, each at another upstream if there is one"
     )
-    queue: int = _count(1_000, "sessions that may wait while all upstreams are full", least=0)
+    queue: int = _connections(1_000, "sessions that may wait while all upstreams are full", least=0)
     queue_timeout: float = _seconds(10.0, "how long a session waits for an upstream with room")
 
     # Whether it is up.
     check_interval: float | None = _seconds(2.0, "each upstream is checked this often", off=True)
     check_timeout: float = _seconds(2.0, "a check must be done in this time, or has failed")
-    rise: int = _count(2, "checks passed in a row that bring an upstream back")
-    fall: int = _count(3, "checks failed in a row that take an upstream out")
+    rise: int = _connections(2, "checks passed in a row that bring an upstream back")
+    fall: int = _connections(3, "checks failed in a row that take an upstream out")
     check_send: bytes | None = _setting(
         None, "data", "what a check sends once it is connected", off=True
     )
     check_expect: bytes | None = _setting(
         None, "data", "what must be in the answer to a check; none: connecting is enough", off=True
     )
-    passive_failures: int | None = _count(
+    passive_failures: int | None = _connections(
         3, "so many sessions in a row that cannot connect take an upstream out", off=True
     )
     passive_rest: float = _seconds(

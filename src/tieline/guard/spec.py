@@ -11,10 +11,10 @@ from ..address import Address, parse_address
 from ..errors import AddressError, SettingError
 from ..rules import Rule, nearest
 
-__all__ = ["UpstreamSpec", "check_names", "parse_upstream"]
+__all__ = ["RULES", "UpstreamSpec", "check_names", "parse_upstream"]
 
-#: What a number may be.
-_RULES = {
+#: What the numbers of an upstream may be.
+RULES = {
     "weight": Rule("connections", "its share, beside those of the others", least=0, most=256),
     "max": Rule("connections", "sessions that it may have at once", off=True),
 }
@@ -66,7 +66,7 @@ class UpstreamSpec:
             object.__setattr__(self, "name", written)
         elif self.name != written:
             _check_name(self.name)
-        for field, rule in _RULES.items():
+        for field, rule in RULES.items():
             rule.check(field, getattr(self, field))
         names = dict.fromkeys(_checked_server_name(name) for name in self.names)
         object.__setattr__(self, "names", tuple(names))
@@ -108,13 +108,13 @@ def _checked_server_name(name: str) -> str:
     )
 
 
-def parse_upstream(text: str | UpstreamSpec) -> UpstreamSpec:
+def parse_upstream(text: str | Address | UpstreamSpec) -> UpstreamSpec:
     """Read an upstream as people write it.
 
     Args:
         text: `HOST:PORT` or `unix:PATH`, then any of `weight=N`, `max=N`, `backup`, `name=NAME`
-            and `sni=NAME` (several times), each behind a comma; an `UpstreamSpec` comes back as
-            it is.
+            and `sni=NAME` (several times), each behind a comma; an `Address` is one without any
+            of these, and an `UpstreamSpec` comes back as it is.
 
     Raises:
         AddressError: it does not begin with an address that can be connected to.
@@ -122,6 +122,8 @@ def parse_upstream(text: str | UpstreamSpec) -> UpstreamSpec:
     """
     if isinstance(text, UpstreamSpec):
         return text
+    if isinstance(text, Address):
+        return UpstreamSpec(text)
     if not isinstance(text, str):
         raise AddressError(text=text)
     written, *words = text.split(",")
@@ -156,7 +158,7 @@ def _value(key: str, value: str) -> Any:
     # The length first: Python refuses to read numbers of thousands of digits.
     if len(value) <= 9 and value.isascii() and value.isdigit():
         return int(value)
-    return _RULES[key].check(key, value)
+    return RULES[key].check(key, value)
 
 
 def _unknown_key(key: str, text: str) -> SettingError:

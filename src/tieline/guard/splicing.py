@@ -8,10 +8,14 @@ there is no pipe, bytes are copied.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 
-__all__ = ["SPLICE_FROM", "Pipe", "Pipes"]
+__all__ = ["NO_SPLICE", "SPLICE_FROM", "Pipe", "Pipes"]
+
+#: What `splice` says where there is none: in some sandboxes, for some kinds of sockets.
+NO_SPLICE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
 
 #: Reads as large as this, in bytes, are taken for bulk.
 SPLICE_FROM = 65_536
@@ -71,6 +75,14 @@ class Pipe:
         self.held -= sent
         return sent
 
+    def read(self) -> bytes:
+        """What is inside, as an object: for a socket into which it cannot be moved."""
+        pieces = []
+        while self.held:
+            pieces.append(os.read(self._read_end, self.held))
+            self.held -= len(pieces[-1])
+        return b"".join(pieces)
+
     def close(self) -> None:
         """Give its descriptors back, and what is inside up."""
         os.close(self._read_end)
@@ -100,6 +112,8 @@ class Pipes:
         """An empty pipe; `None` if there is none to be had."""
         if self._spare:
             return self._spare.pop()
+        if not self._most:
+            return None
         if self.count < self._most:
             try:
                 pipe = Pipe()
@@ -114,7 +128,7 @@ class Pipes:
 
     def give_back(self, pipe: Pipe) -> None:
         """An empty pipe is needed no more."""
-        if len(self._spare) < _SPARE:
+        if len(self._spare) < _SPARE and self._most:
             self._spare.append(pipe)
         else:
             self.drop(pipe)
@@ -123,6 +137,11 @@ class Pipes:
         """A pipe whose content nobody wants any more: it must never reach another session."""
         self.count -= 1
         pipe.close()
+
+    def give_up(self) -> None:
+        """There is no splicing here: copy from now on."""
+        self._most = 0
+        self.close()
 
     def close(self) -> None:
         """Let go of the spare ones. Those in use are dropped by their sessions."""

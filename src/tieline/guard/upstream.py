@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import errno
 import hashlib
 import ipaddress
 import socket
@@ -14,10 +15,15 @@ from ..resolve import Candidate
 from .health import Health
 from .spec import UpstreamSpec
 
-__all__ = ["MOST_ADDRESSES", "Upstream", "UpstreamState", "known_at_once"]
+__all__ = ["MOST_ADDRESSES", "OUR_OWN", "Upstream", "UpstreamState", "known_at_once"]
 
 #: Addresses of one upstream; what a resolver knows beyond them is not used.
 MOST_ADDRESSES = 64
+
+#: What connecting fails of that is this machine's affair, and says nothing about the upstream.
+OUR_OWN = frozenset({
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL,
+})  # fmt: skip
 
 
 class UpstreamState(enum.Enum):
@@ -137,13 +143,16 @@ class Upstream:
         return list(turned)
 
     def move(self, candidates: Sequence[Candidate]) -> bool:
-        """Take over what its name leads to now. Returns whether that is anything new."""
-        found = tuple(dict.fromkeys(candidates))[:MOST_ADDRESSES]
-        if set(found) == set(self._candidates):
-            return False
-        self._candidates = found
-        self._shunned &= frozenset(found)
-        return True
+        """Take over what its name leads to now. Returns whether it is somewhere else altogether."""
+        found = tuple(dict.fromkeys(candidates))
+        if len(found) > MOST_ADDRESSES:
+            # Always the same of them, in whichever order they come.
+            found = tuple(sorted(found)[:MOST_ADDRESSES])
+        known = set(self._candidates)
+        if known.symmetric_difference(found):
+            self._candidates = found
+            self._shunned &= frozenset(found)
+        return known.isdisjoint(found)
 
     def shun(self, candidates: Collection[Candidate]) -> None:
         """These of its addresses did not answer, the others did."""

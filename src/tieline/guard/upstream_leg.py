@@ -41,13 +41,19 @@ class UpstreamLegs:
             on the client's side.
     """
 
-    __slots__ = ("_gone", "first_check", "limits")
+    __slots__ = ("_gone", "_spared", "first_check", "limits")
 
     #: Nothing depends on how full a guard is here.
     fullness = 0.0
 
-    def __init__(self, limits: Limits, gone: Callable[[UpstreamLeg], object]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        gone: Callable[[UpstreamLeg], object],
+        spared: Callable[[UpstreamLeg, CloseReason], object],
+    ) -> None:
         self._gone = gone
+        self._spared = spared
         self.limits = _of_upstreams(limits)
         #: None of their clocks runs from the start.
         self.first_check: float | None = None
@@ -60,8 +66,9 @@ class UpstreamLegs:
         """One has ended."""
         self._gone(connection)
 
-    def limit_spared(self, connection: Any, reason: CloseReason) -> None:
-        """None of these is ever on trial."""
+    def limit_spared(self, connection: UpstreamLeg, reason: CloseReason) -> None:
+        """A clock that is on trial only has struck."""
+        self._spared(connection, reason)
 
     def penalize(self, connection: Any, seconds: float, why: str) -> None:
         """Upstreams have no account."""
@@ -70,7 +77,7 @@ class UpstreamLegs:
 def _of_upstreams(limits: Limits) -> Limits:
     return limits.replace(
         idle=None, receive_idle=None, send_idle=None, idle_when_full=None, first_byte=None,
-        message=None, half_closed=None, lifetime=None, min_receive_rate=None, dry_run=(),
+        message=None, half_closed=None, lifetime=None, min_receive_rate=None,
     )  # fmt: skip
 
 
