@@ -43,6 +43,7 @@ LAYERS = [
     {"server"},
     {"blocking", "guard"},
     {"run", "event_log", "metrics", "systemd"},
+    {"testing"},
     {"__init__"},
     {"control"},
     {"cli"},
@@ -209,7 +210,8 @@ def test_nothing_says_where_it_was_made() -> None:
 
 def test_every_reason_for_an_end_is_reached_by_a_test() -> None:
     here = Path(__file__).parent
-    tests = [*here.joinpath("conformance").glob("*.py"), here / "test_faults.py"]
+    folders = [here / "conformance", here / "guard"]
+    tests = [*(file for each in folders for file in each.glob("*.py")), here / "test_faults.py"]
     text = "".join(file.read_text("utf-8") for file in tests)
     assert [
         reason for reason in tieline.CloseReason if f"CloseReason.{reason.name}" not in text

@@ -18,7 +18,7 @@ PICTURE = Path(__file__).with_suffix(".svg")
 #: From the roof to the ground: the floor's name, then each box: its file and what is in it.
 #: A file imports from its own floor or from those below it, never from above.
 FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
-    ("the command", [("cli/", "serve · connect · send · ctl · config")]),
+    ("the command", [("cli/", "serve · guard · connect · send · ctl · config")]),
     (
         "who watches",
         [
@@ -31,16 +31,18 @@ FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
         "what you hold",
         [
             ("run.py", "a whole program"),
-            ("server.py", "start, drain, stop"),
+            ("server.py", "a handler for each"),
             ("client.py", "ask, connect"),
+            ("guard/", "relay to upstreams"),
             ("blocking/", "the same, no asyncio"),
         ],
     ),
     (
         "a server's inside",
         [
+            ("listening.py", "start, drain, stop"),
             ("operating.py", "live limits, bans"),
-            ("hosting.py", "handlers, who is in"),
+            ("hosting.py", "who is in"),
             ("acceptor.py", "let in, or refuse"),
         ],
     ),

@@ -1,7 +1,8 @@
 """A server's numbers for Prometheus: text to scrape, and the smallest server that hands it out.
 
 Nothing is kept for it: the page is made of the counters when it is asked for. Reasons are
-labels, addresses never are: there may be too many of them.
+labels, and the names of a guard's upstreams; addresses of peers never are: there may be too many
+of them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from collections.abc import Iterable
 from ._version import __version__
 from .address import Address
 from .connection import Connection
+from .guard import Guard
+from .guard.figures import figures
 from .limits import LIMIT_OF_REASON, RULES, Limits
+from .listening import Listening
 from .reasons import CloseReason
 from .server import Server, serve
 from .states import State
@@ -62,10 +66,9 @@ class _Page:
     def each(
         self, name: str, kind: str, help: str, label: str, values: Iterable[tuple[str, float]]
     ) -> None:
-        """Several of one name, told apart by a label. The label's values are words of ours, in
-        which nothing need be escaped."""
+        """Several of one name, told apart by a label."""
         self._head(name, kind, help)
-        self._lines += [f'{name}{{{label}="{key}"}} {value}' for key, value in values]
+        self._lines += [f'{name}{{{label}="{_escaped(key)}"}} {value}' for key, value in values]
 
     def _head(self, name: str, kind: str, help: str) -> None:
         self._lines += (f"# HELP {name} {help}", f"# TYPE {name} {kind}")
@@ -74,7 +77,13 @@ class _Page:
         return "\n".join(self._lines) + "\n"
 
 
-def exposition(server: Server) -> str:
+def _escaped(value: str) -> str:
+    """A label's value as it is written. The path of a Unix socket need not be text."""
+    value = value.encode("utf-8", "backslashreplace").decode()
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def exposition(server: Listening) -> str:
     """The server's numbers now, in Prometheus' text format 0.0.4.
 
     It looks at each open connection once, which takes less than a microsecond.
@@ -83,11 +92,13 @@ def exposition(server: Server) -> str:
     _tell_connections(page, server)
     _tell_traffic(page, server)
     _tell_policy(page, server)
+    if isinstance(server, Guard):
+        _tell_upstreams(page, server)
     _tell_process(page, server)
     return str(page)
 
 
-def _tell_connections(page: _Page, server: Server) -> None:
+def _tell_connections(page: _Page, server: Listening) -> None:
     counters = server.counters
     page.one(
         "tieline_connections_accepted_total", "counter", "Connections let in.", counters.accepted
@@ -119,7 +130,7 @@ def _tell_connections(page: _Page, server: Server) -> None:
     )
 
 
-def _tell_traffic(page: _Page, server: Server) -> None:
+def _tell_traffic(page: _Page, server: Listening) -> None:
     counters = server.counters
     received, sent = counters.bytes_received, counters.bytes_sent
     came, went = counters.messages_received, counters.messages_sent
@@ -140,7 +151,7 @@ def _tell_traffic(page: _Page, server: Server) -> None:
     page.one("tieline_owed_bytes", "gauge", "Bytes sent that the kernel has not taken yet.", owed)
 
 
-def _tell_policy(page: _Page, server: Server) -> None:
+def _tell_policy(page: _Page, server: Listening) -> None:
     counters, admission, limits = server.counters, server.admission, server.limits
     page.one(
         "tieline_clients", "gauge", "Client machines that hold a connection now.",
@@ -182,7 +193,15 @@ def _tell_policy(page: _Page, server: Server) -> None:
     )  # fmt: skip
 
 
-def _tell_process(page: _Page, server: Server) -> None:
+def _tell_upstreams(page: _Page, guard: Guard) -> None:
+    for name, kind, help, values in figures(guard):
+        if isinstance(values, (int, float)):
+            page.one(name, kind, help, values)
+        else:
+            page.each(name, kind, help, "upstream", values)
+
+
+def _tell_process(page: _Page, server: Listening) -> None:
     page.one(
         "tieline_draining", "gauge", "Whether it is draining: 1, or 0.", int(server.is_draining)
     )
@@ -213,7 +232,7 @@ def _open_descriptors() -> int:
 # ---- Over HTTP
 
 
-def serve_metrics(server: Server, *addresses: str | Address) -> Server:
+def serve_metrics(server: Listening, *addresses: str | Address) -> Server:
     """Make a server that answers `GET /metrics` with the exposition of another::
 
         async with server, serve_metrics(server, "127.0.0.1:9100"):
@@ -244,7 +263,7 @@ def serve_metrics(server: Server, *addresses: str | Address) -> Server:
     return serve(answer, *addresses, limits=_SHORT_CONNECTIONS)
 
 
-def _answer(server: Server, head: bytes) -> bytes:
+def _answer(server: Listening, head: bytes) -> bytes:
     words = head.partition(b"\n")[0].rstrip(b"\r").split(b" ")
     if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
         return _response("400 Bad Request")

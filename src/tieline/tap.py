@@ -1,6 +1,8 @@
-"""A look at what passes on a connection: a codec around its codec, while somebody looks.
+"""A look at what passes on a connection: its messages, or the pieces of what is only relayed.
 
-A connection on which nobody looks has its own codec and nothing else, so that it costs nothing.
+`Tap` is a codec around a connection's codec, while somebody looks; a session of a guard, which has
+none, shows its bytes itself, and `PieceTap` makes of them what a tap shows. A connection on which
+nobody looks has nothing of either, so that it costs nothing.
 """
 
 from __future__ import annotations
@@ -12,16 +14,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 from .charset import Charset
 from .errors import PeerError
 from .framing import Codec
 
-__all__ = ["MOST_SHOWN", "Passed", "Tap"]
+__all__ = ["MOST_SHOWN", "Passed", "PieceTap", "Tap"]
 
 #: Bytes of one message that are shown.
 MOST_SHOWN = 4096
+
+Direction: TypeAlias = Literal["in", "out"]
 
 _log = logging.getLogger("tieline")
 
@@ -32,9 +36,17 @@ class Tappable(Protocol):
     def exchange_codec(self, codec: Codec) -> Codec: ...
 
 
+class Lookable(Protocol):
+    """A session, as far as a tap is concerned."""
+
+    def look(self, show: Callable[[Direction, bytes], object]) -> None: ...
+
+    def look_away(self, show: Callable[[Direction, bytes], object]) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passed:
-    """One message as it passed, without its framing.
+    """One message as it passed, without its framing; or one piece of a stream that is relayed.
 
     Attributes:
         time: when, in seconds since 1970 (`time.time`).
@@ -46,7 +58,7 @@ class Passed:
     """
 
     time: float
-    direction: Literal["in", "out"]
+    direction: Direction
     size: int
     data: bytes
     text: str | None
@@ -56,6 +68,26 @@ class Passed:
     def is_cut(self) -> bool:
         """Whether there is more of it than is shown."""
         return self.size > len(self.data)
+
+
+class _Viewer:
+    """Whoever looks. What he raises is logged once, and hurts nobody else."""
+
+    __slots__ = ("_failed", "_show")
+
+    def __init__(self, show: Callable[[Passed], object]) -> None:
+        self._show = show
+        self._failed = False
+
+    def tell(self, passed: Passed) -> None:
+        """Show it to him."""
+        try:
+            self._show(passed)
+        except Exception:
+            # Once is enough to know.
+            if not self._failed:
+                self._failed = True
+                _log.exception("what looks at a connection failed")
 
 
 class Tap(Codec):
@@ -72,15 +104,14 @@ class Tap(Codec):
         messages: how many it has shown.
     """
 
-    __slots__ = ("_connection", "_failed", "_inner", "_most", "_show", "is_on", "messages")
+    __slots__ = ("_connection", "_inner", "_most", "_viewer", "is_on", "messages")
 
     def __init__(
         self, connection: Tappable, show: Callable[[Passed], object], most: int = MOST_SHOWN
     ) -> None:
         self._connection = connection
-        self._show = show
+        self._viewer = _Viewer(show)
         self._most = most
-        self._failed = False
         self.messages = 0
         self.is_on = True
         self._inner = connection.exchange_codec(self)
@@ -139,7 +170,7 @@ class Tap(Codec):
         except PeerError as error:
             for message in error.completed:
                 self._pass_on("in", message)
-            self._tell(
+            self._viewer.tell(
                 Passed(
                     time=time.time(), direction="in", size=len(data),
                     data=bytes(data[: self._most]), text=None, error=str(error),
@@ -150,7 +181,7 @@ class Tap(Codec):
             self._pass_on("in", message)
         return messages
 
-    def _pass_on(self, direction: Literal["in", "out"], message: Any) -> None:
+    def _pass_on(self, direction: Direction, message: Any) -> None:
         if not self.is_on:
             return
         self.messages += 1
@@ -168,18 +199,76 @@ class Tap(Codec):
             written = text.encode(_written_in(self._inner.encoding), "replace")
             data, size = written[: self._most], len(written)
             text = text[: self._most]
-        self._tell(
+        self._viewer.tell(
             Passed(time=time.time(), direction=direction, size=size, data=data, text=text)
         )  # fmt: skip
 
-    def _tell(self, passed: Passed) -> None:
+
+class PieceTap:
+    """Shows what a guard relays for a session, both ways, to whoever looks, until `remove`.
+
+    Bytes are shown in the pieces in which they pass, which is not in messages. A character that is
+    cut apart is in the text of the piece that has its end.
+
+    Args:
+        session: at which it looks from now on; several may look at one.
+        show: as for `Tap`, called with each piece.
+        most: bytes of a piece that are shown (default 4096).
+
+    Attributes:
+        is_on: whether it shows what passes.
+        messages: how many pieces it has shown.
+    """
+
+    __slots__ = ("_most", "_session", "_texts", "_viewer", "is_on", "messages")
+
+    def __init__(
+        self, session: Lookable, show: Callable[[Passed], object], most: int = MOST_SHOWN
+    ) -> None:
+        self._session = session
+        self._viewer = _Viewer(show)
+        self._most = most
+        self._texts = {"in": _PieceText(), "out": _PieceText()}
+        self.messages = 0
+        self.is_on = True
+        session.look(self)
+
+    def remove(self) -> None:
+        """Look no more. Idempotent."""
+        if self.is_on:
+            self.is_on = False
+            self._session.look_away(self)
+
+    def __call__(self, direction: Direction, piece: bytes) -> None:
+        """Not for applications: a piece passes."""
+        if not self.is_on:
+            return
+        self.messages += 1
+        data = bytes(piece[: self._most])
+        text = self._texts[direction].read(data, piece[self._most :])
+        self._viewer.tell(
+            Passed(time=time.time(), direction=direction, size=len(piece), data=data, text=text)
+        )  # fmt: skip
+
+
+class _PieceText:
+    """The text of one direction's pieces, which may begin and end inside a character."""
+
+    __slots__ = ("_decoder",)
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+
+    def read(self, shown: bytes, rest: bytes) -> str | None:
+        """The text of what is shown; `None` if it is none. `rest`: of the piece, not shown."""
+        text: str | None = None
         try:
-            self._show(passed)
-        except Exception:
-            # Once is enough to know.
-            if not self._failed:
-                self._failed = True
-                _log.exception("what looks at a connection failed")
+            text = self._decoder.decode(shown)
+            self._decoder.decode(rest)
+        except UnicodeDecodeError:
+            # What follows may be text again.
+            self._decoder.reset()
+        return text
 
 
 def _text_of(data: bytes, whole: bool) -> str | None:

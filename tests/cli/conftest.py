@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,17 @@ from cli import catalogue
 from cli.command_process import Tieline
 
 catalogue.compile_catalogue()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hangups_are_not_ignored() -> Iterator[None]:
+    """A command inherits what is ignored, as SIGHUP is under nohup. It starts as in a shell."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    if ignored:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    if ignored:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 @pytest.fixture

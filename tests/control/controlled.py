@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import tieline
+import tieline.guard
 from support.hooks import echo
 from support.peers import Peer
 from tieline import Address, Line, Server
 from tieline.control import Control, connect, serve
+from tieline.guard import Guard
 
-__all__ = ["Wire", "controlled"]
+__all__ = ["Wire", "controlled", "guarded"]
 
 
 @asynccontextmanager
@@ -26,6 +28,24 @@ async def controlled(
     async with tieline.serve(handler, "127.0.0.1:0", framing=Line(), **options) as server:
         async with serve(server, path), connect(path) as control:
             yield server, control
+
+
+@asynccontextmanager
+async def guarded(
+    path: Path,
+    *upstreams: str,
+    handler: Any = None,
+    upstream_framing: Any = None,
+    **options: Any,
+) -> AsyncIterator[tuple[Guard, Control]]:
+    """A guard before a server of lines, and a client of its control socket. `upstreams`: options
+    of each, which all lead to that server (by default one, called db1)."""
+    handler, framing = handler or echo("responder"), upstream_framing or Line()
+    async with tieline.serve(handler, "127.0.0.1:0", framing=framing) as server:
+        specs = [f"{server.addresses[0]},{each}" for each in upstreams or ("name=db1",)]
+        async with tieline.guard.serve("127.0.0.1:0", upstreams=specs, **options) as guard:
+            async with serve(guard, path), connect(path) as control:
+                yield guard, control
 
 
 class Wire:

@@ -24,8 +24,8 @@ from tieline.tap import Tap
 def _methods(kind: type) -> dict[str, list[str]]:
     return {
         name: list(inspect.signature(method).parameters)
-        for name, method in vars(kind).items()
-        if not name.startswith("_") and inspect.isfunction(method)
+        for name, method in inspect.getmembers(kind, inspect.isfunction)
+        if not name.startswith("_")
     }
 
 

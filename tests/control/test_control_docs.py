@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tieline
+import tieline.guard
 from control.controlled import Wire
 from support.hooks import echo
 from support.peers import Peer
 from tieline import Line
 from tieline.control import protocol, serve
+from tieline.control.session import Verb
 from tieline.control.verbs import VERBS
+from tieline.listening import Listening
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "control.md"
 TEXT = DOCUMENT.read_text("utf-8")
@@ -60,11 +64,22 @@ def _kind(reply: dict[str, Any]) -> Any:
     return reply.get("event", {}).get("event")
 
 
-@pytest.mark.parametrize(
-    "exchange", EXCHANGES, ids=lambda text: text.split('"verb": "')[1].split('"')[0]
-)
+def _verb(exchange: str) -> Verb:
+    """The verb that it shows."""
+    return VERBS[exchange.split('"verb": "')[1].split('"')[0]]
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES, ids=lambda text: _verb(text).name)
 async def test_every_exchange_goes_as_it_is_shown(exchange: str, path: Path) -> None:
-    async with tieline.serve(echo("conversation"), "127.0.0.1:0", framing=Line()) as server:
+    async with AsyncExitStack() as stack:
+        server: Listening = await stack.enter_async_context(
+            tieline.serve(echo("conversation"), "127.0.0.1:0", framing=Line())
+        )
+        if '"db1"' in exchange or _verb(exchange).guard:
+            upstream = f"{server.addresses[0]},name=db1"
+            server = await stack.enter_async_context(
+                tieline.guard.serve("127.0.0.1:0", upstreams=[upstream])
+            )
         control = serve(server, path)
         control._operations.statistics._seconds = 0.0
         async with control, await Peer.connect(server.addresses[0]) as peer:
@@ -117,6 +132,12 @@ def test_every_key_of_a_row_is_explained() -> None:
     assert sorted(explained) == sorted(
         protocol.decode(_answer("connections"))["result"]["connections"][0]
     )
+
+
+def test_every_key_of_an_upstream_is_explained() -> None:
+    rows = _rows(_section("upstreams"), "key of an upstream")
+    explained = re.findall(r"`(\w+)`", " ".join(row[0] for row in rows))
+    assert explained == list(protocol.decode(_answer("upstreams"))["result"]["upstreams"][0])
 
 
 def _answer(verb: str) -> bytes:

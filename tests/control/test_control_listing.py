@@ -20,12 +20,8 @@ from support.peers import Peer
 from tieline import Address, CloseReason, Limits, State
 from tieline.control import ControlError
 from tieline.control.arguments import check_arguments
-from tieline.control.listing import (
-    CLIENT_COLUMNS,
-    CONNECTION_COLUMNS,
-    list_clients,
-    list_connections,
-)
+from tieline.control.columns import CLIENT_COLUMNS, CONNECTION_COLUMNS
+from tieline.control.listing import list_clients, list_connections
 from tieline.control.selection import Wanted, select
 from tieline.control.verbs import VERBS
 
@@ -51,6 +47,9 @@ class Fake:
     waiting_messages: int = 0
     encoding: str | None = None
     local: Address = HERE
+    upstream: str | None = None
+    last_received: float = 0.0
+    last_sent: float = 0.0
     running: list[tuple[float, CloseReason]] = field(default_factory=list)
 
     @property
@@ -74,13 +73,17 @@ def crowd(count: int) -> list[Any]:
         number = chance.randrange(50)
         opened = chance.uniform(0, NOW)
         clock = chance.choice([CloseReason.IDLE_TIMEOUT, CloseReason.WRITE_STALL])
+        active = chance.uniform(opened, NOW)
         found.append(
             Fake(
                 id=id,
                 client=clients[number],
                 peer=Address(f"10.0.{number}.{chance.randrange(256)}", chance.randrange(65_536)),
                 opened_at=opened,
-                last_active=chance.uniform(opened, NOW),
+                last_active=active,
+                last_received=chance.choice([opened, active]),
+                last_sent=chance.uniform(opened, active),
+                upstream=chance.choice([None, "db1", "db2"]),
                 owed=chance.choice([0, 0, 0, chance.randrange(100_000)]),
                 state=chance.choice([State.OPEN, State.OPEN, State.PEER_ENDED, State.CLOSING]),
                 bytes_received=chance.randrange(1_000),

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterable
 from types import EllipsisType
-from typing import Any, Self, Unpack, cast
+from typing import Any, Self, cast
 
 from .. import blocking
 from ..address import parse_address
@@ -14,6 +14,7 @@ from ..blocking.deadline import Deadline, check_timeout
 from ..errors import ConnectionClosedError, DeadlineError, EndOfStreamError
 from ..framing import Line
 from .backlog import Backlog
+from .blocking_asking import BlockingAsking
 from .protocol import (
     CONTROL_LIMITS,
     ControlError,
@@ -23,22 +24,8 @@ from .protocol import (
     request_line,
     silent_server,
 )
-from .requests import ClientsQuery, ConnectionsQuery, ids_of, words_of
-from .results import (
-    BanResult,
-    BansResult,
-    ClientsResult,
-    ConnectionDetails,
-    ConnectionsResult,
-    DrainResult,
-    HelpResult,
-    InfoResult,
-    KickResult,
-    LimitsChange,
-    LimitsResult,
-    MetricsResult,
-    UnbanResult,
-)
+from .requests import words_of
+from .results import DrainResult
 
 __all__ = ["Control", "Events", "connect"]
 
@@ -46,7 +33,7 @@ __all__ = ["Control", "Events", "connect"]
 Timeout = float | None | EllipsisType
 
 
-class Control:
+class Control(BlockingAsking):
     """A connection to a server's control socket. Made by `tieline.control.blocking.connect`.
 
     For one thread at a time. Every method raises `ControlError` when the server says no,
@@ -66,69 +53,6 @@ class Control:
         self._connection = connection
         self._last_id = 0
         self._streams: dict[int, Events] = {}
-
-    # ---- Looking
-
-    def info(self) -> InfoResult:
-        """The server: what it is, since when, and what it has counted."""
-        return cast(InfoResult, self.ask("info"))
-
-    def connections(self, **query: Unpack[ConnectionsQuery]) -> ConnectionsResult:
-        """The open connections, page by page. For the arguments see `ConnectionsQuery`."""
-        return cast(ConnectionsResult, self.ask("connections", **query))
-
-    def connection(self, id: int) -> ConnectionDetails:
-        """All there is to know of one connection."""
-        return cast(ConnectionDetails, self.ask("connection", id=id))
-
-    def clients(self, **query: Unpack[ClientsQuery]) -> ClientsResult:
-        """The client machines that hold connections. For the arguments see `ClientsQuery`."""
-        return cast(ClientsResult, self.ask("clients", **query))
-
-    def bans(self, limit: int = 1000) -> BansResult:
-        """Who is banned, and who owes penalties; up to `limit` of each, 1 to 1000."""
-        return cast(BansResult, self.ask("bans", limit=limit))
-
-    def limits(self) -> LimitsResult:
-        """Every limit, its unit and its default."""
-        return cast(LimitsResult, self.ask("limits"))
-
-    def metrics(self) -> MetricsResult:
-        """Everything as Prometheus reads it."""
-        return cast(MetricsResult, self.ask("metrics"))
-
-    def help(self) -> HelpResult:
-        """The verbs of the server and their arguments."""
-        return cast(HelpResult, self.ask("help"))
-
-    # ---- Changing
-
-    def kick(self, *ids: int, client: str | None = None) -> KickResult:
-        """Reset connections: those of these numbers, or all of one client, given by its key."""
-        return cast(KickResult, self.ask("kick", id=ids_of(ids), client=client))
-
-    def ban(self, network: str, seconds: float | None = None, why: str = "") -> BanResult:
-        """Refuse a client or network, and close what it holds.
-
-        Args:
-            network: an address, a network such as `10.0.0.0/8`, `uid:1000`, or a client's key.
-            seconds: for how long; `None` (default): until it is lifted.
-            why: for whoever asks.
-        """
-        return cast(BanResult, self.ask("ban", network=network, seconds=seconds, why=why))
-
-    def unban(self, network: str) -> UnbanResult:
-        """Lift a ban, and forgive what a client owes in penalties."""
-        return cast(UnbanResult, self.ask("unban", network=network))
-
-    def change_limits(self, *, evict: bool = False, **changes: Any) -> LimitsChange:
-        """Change limits: all of the changes are made, or none.
-
-        Args:
-            evict: close connections down to lowered caps.
-            changes: new values by name; `None` switches a limit off.
-        """
-        return cast(LimitsChange, self.ask("limits", changes=changes, evict=evict))
 
     def drain(self, seconds: float = 10.0, spread: float = 0.0) -> DrainResult:
         """Let nobody new in, and wait until connections have finished.

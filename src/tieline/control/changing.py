@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from ..limits import RULES, Limits
-from ..rules import nearest
+from ..rules import Rule, nearest
 from .looking import Given, client_key, find
 from .protocol import ControlError, brief
 from .results import (
@@ -19,7 +21,7 @@ from .results import (
 )
 from .session import Session
 
-__all__ = ["ban", "drain", "kick", "limits", "unban"]
+__all__ = ["ban", "drain", "kick", "limits", "rule_rows", "unban"]
 
 
 async def kick(session: Session, given: Given) -> KickResult:
@@ -74,16 +76,20 @@ async def limits(session: Session, given: Given) -> LimitsResult | LimitsChange:
         _check_names(changes)
         changed = server.change_limits(evict=given["evict"], **changes)
         return {"changed": {name: {"old": old, "new": new} for name, (old, new) in changed.items()}}
-    default = Limits()
-    rows: dict[str, LimitRow] = {
+    return {"limits": rule_rows(RULES, asdict(server.limits), asdict(Limits()))}
+
+
+def rule_rows(
+    rules: Mapping[str, Rule], values: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> dict[str, LimitRow]:
+    """Settings with what is known of each."""
+    return {
         name: {
-            "value": getattr(server.limits, name), "unit": rule.unit,
-            "default": getattr(default, name), "off": rule.off, "choices": list(rule.choices),
-            "help": rule.help,
+            "value": values[name], "unit": rule.unit, "default": defaults[name], "off": rule.off,
+            "choices": list(rule.choices), "help": rule.help,
         }
-        for name, rule in RULES.items()
+        for name, rule in rules.items()
     }  # fmt: skip
-    return {"limits": rows}
 
 
 def _check_names(changes: dict[str, Any]) -> None:

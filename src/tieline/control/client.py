@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Generator, Iterable
-from typing import Any, Self, Unpack, cast
+from typing import Any, Self, cast
 
 from ..address import Address, parse_address
 from ..client import connect as connect_messages
@@ -14,6 +14,7 @@ from ..connection import Connection
 from ..errors import ConnectionClosedError, EndOfStreamError, TielineError
 from ..framing import Line
 from ..reasons import CloseReason
+from .asking import Asking
 from .backlog import Backlog
 from .protocol import (
     CONTROL_LIMITS,
@@ -24,27 +25,12 @@ from .protocol import (
     request_line,
     silent_server,
 )
-from .requests import ClientsQuery, ConnectionsQuery, ids_of, words_of
-from .results import (
-    BanResult,
-    BansResult,
-    ClientsResult,
-    ConnectionDetails,
-    ConnectionsResult,
-    DrainResult,
-    HelpResult,
-    InfoResult,
-    KickResult,
-    LimitsChange,
-    LimitsResult,
-    MetricsResult,
-    UnbanResult,
-)
+from .requests import words_of
 
 __all__ = ["Connecting", "Control", "Events", "connect"]
 
 
-class Control:
+class Control(Asking):
     """A connection to a server's control socket. Made by `tieline.control.connect`.
 
     Several tasks may ask at once. Every method raises `ControlError` when the server says no, and
@@ -65,79 +51,6 @@ class Control:
         # Why nothing can be asked any more.
         self._over: TielineError | None = None
         self._reader = asyncio.get_running_loop().create_task(self._read())
-
-    # ---- Looking
-
-    async def info(self) -> InfoResult:
-        """The server: what it is, since when, and what it has counted."""
-        return cast(InfoResult, await self.ask("info"))
-
-    async def connections(self, **query: Unpack[ConnectionsQuery]) -> ConnectionsResult:
-        """The open connections, page by page. For the arguments see `ConnectionsQuery`."""
-        return cast(ConnectionsResult, await self.ask("connections", **query))
-
-    async def connection(self, id: int) -> ConnectionDetails:
-        """All there is to know of one connection."""
-        return cast(ConnectionDetails, await self.ask("connection", id=id))
-
-    async def clients(self, **query: Unpack[ClientsQuery]) -> ClientsResult:
-        """The client machines that hold connections. For the arguments see `ClientsQuery`."""
-        return cast(ClientsResult, await self.ask("clients", **query))
-
-    async def bans(self, limit: int = 1000) -> BansResult:
-        """Who is banned, and who owes penalties; up to `limit` of each, 1 to 1000."""
-        return cast(BansResult, await self.ask("bans", limit=limit))
-
-    async def limits(self) -> LimitsResult:
-        """Every limit, its unit and its default."""
-        return cast(LimitsResult, await self.ask("limits"))
-
-    async def metrics(self) -> MetricsResult:
-        """Everything as Prometheus reads it."""
-        return cast(MetricsResult, await self.ask("metrics"))
-
-    async def help(self) -> HelpResult:
-        """The verbs of the server and their arguments."""
-        return cast(HelpResult, await self.ask("help"))
-
-    # ---- Changing
-
-    async def kick(self, *ids: int, client: str | None = None) -> KickResult:
-        """Reset connections: those of these numbers, or all of one client, given by its key."""
-        return cast(KickResult, await self.ask("kick", id=ids_of(ids), client=client))
-
-    async def ban(self, network: str, seconds: float | None = None, why: str = "") -> BanResult:
-        """Refuse a client or network, and close what it holds.
-
-        Args:
-            network: an address, a network such as `10.0.0.0/8`, `uid:1000`, or a client's key.
-            seconds: for how long; `None` (default): until it is lifted.
-            why: for whoever asks.
-        """
-        result = await self.ask("ban", network=network, seconds=seconds, why=why)
-        return cast(BanResult, result)
-
-    async def unban(self, network: str) -> UnbanResult:
-        """Lift a ban, and forgive what a client owes in penalties."""
-        return cast(UnbanResult, await self.ask("unban", network=network))
-
-    async def change_limits(self, *, evict: bool = False, **changes: Any) -> LimitsChange:
-        """Change limits: all of the changes are made, or none.
-
-        Args:
-            evict: close connections down to lowered caps.
-            changes: new values by name; `None` switches a limit off.
-        """
-        return cast(LimitsChange, await self.ask("limits", changes=changes, evict=evict))
-
-    async def drain(self, seconds: float = 10.0, spread: float = 0.0) -> DrainResult:
-        """Let nobody new in, and wait until connections have finished.
-
-        Args:
-            seconds: how long they have (default 10).
-            spread: over how many seconds they are told (default 0: at once).
-        """
-        return cast(DrainResult, await self.ask("drain", seconds=seconds, spread=spread))
 
     # ---- Streams
 

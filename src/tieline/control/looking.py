@@ -13,19 +13,25 @@ from typing import Any, cast
 
 from .._version import __version__
 from ..address import UNKNOWN_CLIENT
-from ..connection import Connection
 from ..errors import UsageError
+from ..guard import ClientLeg, Guard, UpstreamState
+from ..listening import Listening
 from ..metrics import exposition
 from ..states import State
-from .listing import connection_row, list_clients, list_connections
+from ..stream import Stream
+from .columns import AnyConnection, connection_row
+from .listing import list_clients, list_connections
 from .protocol import ControlError
 from .results import (
     BansResult,
     ClientsResult,
+    ClockRow,
     ConnectionDetails,
     ConnectionsResult,
+    GuardFacts,
     InfoResult,
     MetricsResult,
+    UpstreamSide,
 )
 from .session import Session
 
@@ -64,7 +70,20 @@ async def info(session: Session, given: Given) -> InfoResult:
         "clients": len(server.admission.clients),
         "known_clients": server.admission.known,
         "dry_run": list(server.limits.dry_run),
+        "guard": _guard_facts(server),
         "counters": counters,
+    }
+
+
+def _guard_facts(server: Listening) -> GuardFacts | None:
+    """A guard in short; `None` of any other server."""
+    if not isinstance(server, Guard):
+        return None
+    states = [upstream.state for upstream in server.pool.upstreams]
+    return {
+        "upstreams": len(states) - states.count(UpstreamState.REMOVED),
+        "up": states.count(UpstreamState.UP),
+        "waiting": server.pool.waiting,
     }
 
 
@@ -93,40 +112,73 @@ def client_key(session: Session, text: str) -> str:
 async def connection(session: Session, given: Given) -> ConnectionDetails:
     """All there is to know of one connection."""
     connection = find(session, given["id"])
-    try:
-        tcp = asdict(connection.tcp_info())
-    except UsageError:
-        tcp = None  # a Unix socket
-    tls = connection.ssl_object
-    cipher = None if tls is None else tls.cipher()
-    now = connection.opened_at + connection.age
-    clocks = connection.clocks()
+    row = connection_row(connection)
     details = {
-        **connection_row(connection),
+        **row,
         "opened_at": round(time.time() - connection.age, 3),
-        "received_idle": round(now - connection.last_received, 3),
-        "sent_idle": round(now - connection.last_sent, 3),
+        "received_idle": row["receive_idle"],
+        "sent_idle": row["send_idle"],
         "is_idle": connection.is_idle,
         "is_receiving": connection.is_receiving,
         "handler": _whereabouts(connection),
-        "clocks": [{"reason": str(reason), "left": round(left, 3)} for left, reason in clocks],
+        "clocks": _clocks(connection),
         "user": connection.peer_user,
-        "tls": None if tls is None else {"version": tls.version(), "cipher": (cipher or [None])[0]},
-        "tcp": tcp,
+        "tls": _tls(connection),
+        "tcp": _tcp(connection),
+        "upstream_side": _upstream_side(connection),
     }
     return cast(ConnectionDetails, details)
 
 
-def find(session: Session, id: int) -> Connection:
+def _upstream_side(connection: AnyConnection) -> UpstreamSide | None:
+    """What a session is towards its upstream; `None` of anything else."""
+    leg = connection.upstream_leg if isinstance(connection, ClientLeg) else None
+    if leg is None:
+        return None
+    now = leg.opened_at + leg.age
+    return {
+        "local": str(leg.local),
+        "peer": str(leg.peer),
+        "state": leg.state.value,
+        "receive_idle": round(now - leg.last_received, 3),
+        "send_idle": round(now - leg.last_sent, 3),
+        "bytes_received": leg.bytes_received,
+        "bytes_sent": leg.bytes_sent,
+        "owed": leg.owed,
+        "clocks": _clocks(leg),
+        "tls": _tls(leg),
+        "tcp": _tcp(leg),
+    }
+
+
+def _clocks(stream: Stream) -> list[ClockRow]:
+    return [{"reason": str(reason), "left": round(left, 3)} for left, reason in stream.clocks()]
+
+
+def _tls(stream: Stream) -> dict[str, Any] | None:
+    tls = stream.ssl_object
+    if tls is None:
+        return None
+    return {"version": tls.version(), "cipher": (tls.cipher() or [None])[0]}
+
+
+def _tcp(stream: Stream) -> dict[str, Any] | None:
+    try:
+        return asdict(stream.tcp_info())
+    except UsageError:
+        return None  # a Unix socket
+
+
+def find(session: Session, id: int) -> AnyConnection:
     connection = session.server.connection(id)
     if connection is None or connection.state is State.CLOSED:
         raise ControlError(
             "no open connection has the number {value}", code="not_found", name="id", value=id
         )
-    return cast(Connection, connection)
+    return cast(AnyConnection, connection)
 
 
-def _whereabouts(connection: Connection) -> str | None:
+def _whereabouts(connection: AnyConnection) -> str | None:
     """Where its conversation waits: the innermost place in the application's own code."""
     task = connection.task
     if task is None:

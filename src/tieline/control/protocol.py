@@ -63,7 +63,7 @@ class ControlError(TielineError):
     Attributes:
         code: what is wrong, one word for programs: `malformed`, `unknown_version`,
             `unknown_verb`, `unknown_argument`, `missing_argument`, `bad_value`, `not_found`,
-            `busy`, `not_allowed`, `unavailable`, `failed`.
+            `unsupported`, `busy`, `not_allowed`, `unavailable`, `failed`.
         fields: what the sentence speaks of: `name` of an argument, its `value`, what it is
             `like`...
         hint: what to do about it, or an empty string.

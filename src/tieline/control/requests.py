@@ -12,13 +12,15 @@ class ConnectionsQuery(TypedDict, total=False):
     """Which connections, in what order.
 
     `client`: a client's key. `peer`: an address, a network (`10.0.0.0/8`), a `HOST:PORT` or the
-    beginning of `unix:PATH`. `state`, `clock`: a word, or a list of them. `min_age`, `min_idle`:
-    seconds. `min_owed`: bytes. `sort`: a column (default `id`). `descending`: the largest first.
-    `limit`: rows of a page, 1 to 1000 (default 50). `after`: what the page before gave as `next`.
+    beginning of `unix:PATH`. `upstream`: where a guard relays it to, a name or a list of them.
+    `state`, `clock`: a word, or a list of them. `min_age`, `min_idle`: seconds. `min_owed`: bytes.
+    `sort`: a column (default `id`). `descending`: the largest first. `limit`: rows of a page, 1 to
+    1000 (default 50). `after`: what the page before gave as `next`.
     """
 
     client: str | None
     peer: str | None
+    upstream: str | list[str] | None
     state: str | list[str] | None
     clock: str | list[str] | None
     min_age: float | None

@@ -16,6 +16,7 @@ __all__ = [
     "ConnectionRow",
     "ConnectionsResult",
     "DrainResult",
+    "GuardFacts",
     "HelpResult",
     "InfoResult",
     "KickResult",
@@ -25,14 +26,26 @@ __all__ = [
     "MetricsResult",
     "PenaltyRow",
     "Place",
+    "SettingsChange",
+    "SettingsResult",
     "TapResult",
     "UnbanResult",
+    "UpstreamChange",
+    "UpstreamRow",
+    "UpstreamSide",
+    "UpstreamsResult",
     "VerbRow",
     "WatchResult",
 ]
 
 #: Where a page of a listing ended: the value it is sorted by, and whose it was.
 Place = list[Any]
+
+
+class GuardFacts(TypedDict):
+    upstreams: int
+    up: int
+    waiting: int
 
 
 class InfoResult(TypedDict):
@@ -49,6 +62,7 @@ class InfoResult(TypedDict):
     clients: int
     known_clients: int
     dry_run: list[str]
+    guard: GuardFacts | None
     counters: dict[str, Any]
 
 
@@ -57,9 +71,12 @@ class ConnectionRow(TypedDict):
     client: str
     peer: str
     local: str
+    upstream: str | None
     state: str
     age: float
     idle: float
+    receive_idle: float
+    send_idle: float
     bytes_received: int
     bytes_sent: int
     messages_received: int
@@ -83,6 +100,20 @@ class ClockRow(TypedDict):
     left: float
 
 
+class UpstreamSide(TypedDict):
+    local: str
+    peer: str
+    state: str
+    receive_idle: float
+    send_idle: float
+    bytes_received: int
+    bytes_sent: int
+    owed: int
+    clocks: list[ClockRow]
+    tls: dict[str, Any] | None
+    tcp: dict[str, Any] | None
+
+
 class ConnectionDetails(ConnectionRow):
     opened_at: float
     received_idle: float
@@ -94,6 +125,7 @@ class ConnectionDetails(ConnectionRow):
     user: int | None
     tls: dict[str, Any] | None
     tcp: dict[str, Any] | None
+    upstream_side: UpstreamSide | None
 
 
 class ClientRow(TypedDict):
@@ -169,6 +201,43 @@ class LimitsChange(TypedDict):
     changed: dict[str, Change]
 
 
+class UpstreamRow(TypedDict):
+    name: str
+    address: str
+    state: str
+    since: float
+    weight: int
+    max: int | None
+    backup: bool
+    names: list[str]
+    sessions: int
+    waiting: int
+    connected: int
+    failed: int
+    checks_failed: int
+    bytes_received: int
+    bytes_sent: int
+    last_error: str
+    addresses: list[str]
+
+
+class UpstreamsResult(TypedDict):
+    upstreams: list[UpstreamRow]
+    waiting: int
+
+
+class UpstreamChange(TypedDict):
+    upstream: UpstreamRow
+
+
+class SettingsResult(TypedDict):
+    settings: dict[str, LimitRow]
+
+
+class SettingsChange(TypedDict):
+    changed: dict[str, Change]
+
+
 class DrainResult(TypedDict):
     connections: int
     clean: bool | None
@@ -193,6 +262,7 @@ class VerbRow(TypedDict):
     verb: str
     help: str
     stream: bool
+    guard: bool
     arguments: list[dict[str, Any]]
 
 

@@ -20,7 +20,7 @@ from .verbs import VERBS
 from .watching import Statistics
 
 if TYPE_CHECKING:
-    from ..server import Server
+    from ..listening import Listening
 
 __all__ = ["ControlServer", "serve"]
 
@@ -59,7 +59,7 @@ class ControlServer:
 
     def __init__(
         self,
-        server: Server,
+        server: Listening,
         path: str | os.PathLike[str],
         may_control: Callable[[int | None], bool] = own_user_or_root,
         stats_interval: float = 1.0,
@@ -151,7 +151,7 @@ def _unfinished() -> ControlError:
 
 
 def serve(
-    server: Server,
+    server: Listening,
     path: str | os.PathLike[str],
     *,
     may_control: Callable[[int | None], bool] = own_user_or_root,

@@ -25,7 +25,7 @@ from .protocol import (
 )
 
 if TYPE_CHECKING:
-    from ..server import Server
+    from ..listening import Listening
     from .watching import Statistics
 
 __all__ = ["Operations", "Session", "Verb"]
@@ -53,7 +53,7 @@ class Operations:
 
     __slots__ = ("_long", "server", "statistics", "verbs")
 
-    def __init__(self, server: Server, statistics: Statistics, verbs: dict[str, Verb]) -> None:
+    def __init__(self, server: Listening, statistics: Statistics, verbs: dict[str, Verb]) -> None:
         self.server = server
         self.statistics = statistics
         self.verbs = verbs
@@ -98,7 +98,7 @@ class Session:
         self._slow: set[asyncio.Task[None]] = set()
 
     @property
-    def server(self) -> Server:
+    def server(self) -> Listening:
         """The server that is controlled."""
         return self.operations.server
 
@@ -282,6 +282,7 @@ class Verb:
         stream: whether events follow its answer.
         slow: whether it may take long, so that others do not wait for it.
         changes: whether it changes the server, which is logged.
+        guard: whether only a guard has it.
     """
 
     name: str
@@ -291,3 +292,4 @@ class Verb:
     stream: bool = False
     slow: bool = False
     changes: bool = False
+    guard: bool = False

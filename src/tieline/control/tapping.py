@@ -6,38 +6,49 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..connection import Connection
 from ..events import TapBegun, TapEnded
-from ..tap import Passed, Tap
+from ..guard import ClientLeg
+from ..tap import Passed, PieceTap, Tap
+from .columns import AnyConnection
 from .outlet import Outlet
 
 if TYPE_CHECKING:
-    from ..server import Server
+    from ..listening import Listening
 
 __all__ = ["Tapping"]
 
 
 class Tapping:
-    """A tap on a connection whose messages go to an outlet, until one of the two ends.
+    """A tap on a connection whose messages, or on a session whose pieces, go to an outlet, until
+    one of the two ends.
 
     Begin and end are announced as events, so that nobody is read in secret.
 
     Args:
         server: the connection's.
-        connection: whose messages.
+        connection: what passes on it.
         outlet: where they go.
         most: after how many it ends by itself; `None`: never.
         by: who looks, for the event.
     """
 
     def __init__(
-        self, server: Server, connection: Connection, outlet: Outlet, most: int | None, by: str
+        self,
+        server: Listening,
+        connection: AnyConnection,
+        outlet: Outlet,
+        most: int | None,
+        by: str,
     ) -> None:
         self._server = server
         self._connection = connection
         self._outlet = outlet
         self._left = most
-        self._tap: Tap | None = Tap(connection, self._show)
+        self._tap: Tap | PieceTap | None = (
+            PieceTap(connection, self._show)
+            if isinstance(connection, ClientLeg)
+            else Tap(connection, self._show)
+        )
         self._watcher = asyncio.get_running_loop().create_task(self._watch_end())
         if server.events.wanted:
             server.events.announce(TapBegun(id=connection.id, peer=connection.peer, by=by))

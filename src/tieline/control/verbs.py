@@ -6,7 +6,15 @@ from ..reasons import CloseReason
 from ..states import State
 from .arguments import Argument
 from .changing import ban, drain, kick, limits, unban
-from .listing import CLIENT_COLUMNS, CONNECTION_COLUMNS
+from .columns import CLIENT_COLUMNS, CONNECTION_COLUMNS
+from .guarding import (
+    settings,
+    upstream_add,
+    upstream_drain,
+    upstream_enable,
+    upstream_remove,
+    upstreams,
+)
 from .looking import Given, bans, clients, connection, connections, find, info, metrics
 from .results import HelpResult, TapResult, WatchResult
 from .session import Session, Verb
@@ -21,6 +29,7 @@ async def _help(session: Session, given: Given) -> HelpResult:
         "verbs": [
             {
                 "verb": verb.name, "help": verb.help, "stream": verb.stream,
+                "guard": verb.guard,
                 "arguments": [argument.describe() for argument in verb.arguments],
             }
             for verb in session.operations.verbs.values()
@@ -76,6 +85,7 @@ _NETWORK = Argument(
     name="network", kind="text", required=True,
     help="an address, a network such as 10.0.0.0/8, uid:1000, or a client's key",
 )  # fmt: skip
+_UPSTREAM = Argument(name="name", kind="text", required=True, help="the upstream's name")
 
 _TABLE = (
     Verb("info", "the server: what it is, since when, and what it has counted", info),
@@ -86,6 +96,10 @@ _TABLE = (
             Argument(
                 name="peer", kind="text",
                 help="from this address or network (10.0.0.0/8), or from this HOST:PORT",
+            ),
+            Argument(
+                name="upstream", kind="texts",
+                help="which a guard relays to this upstream, or one of these",
             ),
             Argument(
                 name="state", kind="texts", help="in one of these states",
@@ -166,6 +180,36 @@ _TABLE = (
                 help="close connections down to lowered caps",
             ),
         ),
+    ),
+    Verb("upstreams", "a guard's upstreams", upstreams, guard=True),
+    Verb(
+        "upstream_add", "give a guard one upstream more", upstream_add,
+        (
+            Argument(
+                name="upstream", kind="text", required=True,
+                help="HOST:PORT or unix:PATH, then options: name=, weight=, max=, backup, sni=",
+            ),
+        ),
+        changes=True, guard=True,
+    ),
+    Verb(
+        "upstream_drain", "no new sessions for an upstream; those it has go on", upstream_drain,
+        (_UPSTREAM,),
+        changes=True, guard=True,
+    ),
+    Verb(
+        "upstream_enable", "undo the draining of an upstream", upstream_enable, (_UPSTREAM,),
+        changes=True, guard=True,
+    ),
+    Verb(
+        "upstream_remove", "take an upstream away; sessions that it has go on", upstream_remove,
+        (_UPSTREAM,),
+        changes=True, guard=True,
+    ),
+    Verb(
+        "settings", "how a guard relays; with changes, all of them are made, or none", settings,
+        (Argument(name="changes", kind="object", help="new values by name"),),
+        guard=True,
     ),
     Verb(
         "drain", "no newcomers; connections finish. Answers when they have", drain,

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from .. import events
 from ..events import Event, EventsLost, Subscription
+from ..guard import Guard
 from .outlet import Outlet
 from .pace import Pace, pieces
 
 if TYPE_CHECKING:
-    from ..server import Server
+    from ..listening import Listening
 
 __all__ = ["EVENT_NAMES", "Statistics", "Totals", "Watching", "measure"]
 
@@ -37,7 +38,7 @@ class Watching:
         names: those that are wanted; `None`: all.
     """
 
-    def __init__(self, server: Server, outlet: Outlet, names: frozenset[str] | None) -> None:
+    def __init__(self, server: Listening, outlet: Outlet, names: frozenset[str] | None) -> None:
         self._outlet = outlet
         self._names = names
         self._subscription: Subscription = server.events.subscribe(self._take)
@@ -69,7 +70,7 @@ class Totals:
     messages_sent: int
 
 
-async def measure(server: Server) -> tuple[Totals, int]:
+async def measure(server: Listening) -> tuple[Totals, int]:
     """Add it all up, in pieces.
 
     Returns:
@@ -107,7 +108,7 @@ class Statistics:
     """
 
     def __init__(
-        self, server: Server, seconds: float = 1.0, clock: Callable[[], float] = time.monotonic
+        self, server: Listening, seconds: float = 1.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._server = server
         self._seconds = seconds
@@ -149,8 +150,11 @@ class Statistics:
             )
             for field in fields(Totals)
         }
-        return {
+        event = {
             "event": "stats", "time": time.time(), "seconds": round(seconds, 3),
             "connections": len(server), "clients": len(server.admission.clients),
             "owed": owed, "draining": server.is_draining, **rates,
         }  # fmt: skip
+        if isinstance(server, Guard):
+            event["waiting"] = server.pool.waiting
+        return event

@@ -17,6 +17,7 @@ from ..listening import Listening
 from ..proxy_protocol import build
 from ..reasons import CloseReason
 from ..tls import TlsSocket
+from .agreement import check_together
 from .checking import Checks
 from .client_leg import ClientLeg
 from .dialling import Dialling
@@ -26,6 +27,7 @@ from .resolving import Resolving
 from .settings import GuardSettings
 from .spec import UpstreamSpec
 from .splicing import Pipes
+from .upstream import Upstream
 from .upstream_leg import UpstreamLeg, UpstreamLegs
 
 __all__ = ["Guard"]
@@ -64,6 +66,8 @@ class Guard(Listening):
         admission: Admission | None,
     ) -> None:
         """Not for applications, which call `tieline.guard.serve`."""
+        specs = list(specs)
+        check_together(settings, specs, tls, upstream_tls, upstream_name)
         super().__init__(
             addresses, backlog, unix_mode, limits, tls, on_open, on_close, on_refuse, admission
         )
@@ -247,6 +251,29 @@ class Guard(Listening):
         self.upstream_legs.change_limits(self.limits)
         return changed
 
+    def add_upstream(self, spec: UpstreamSpec) -> Upstream:
+        """Add an upstream while sessions are open.
+
+        Raises:
+            SettingError: there is one of that name, or it does not fit how this guard relays.
+        """
+        self._check_specs(self.settings, [spec])
+        return self.pool.add(spec)
+
+    def apply_upstreams(self, specs: Iterable[UpstreamSpec]) -> None:
+        """Have these upstreams from now on. Those that stay keep their sessions, their health and
+        their counts; those that go keep their sessions until these end.
+
+        Raises:
+            SettingError: two have one name, or one does not fit; nothing has changed.
+        """
+        specs = list(specs)
+        self._check_specs(self.settings, specs)
+        self.pool.apply(specs)
+
+    def _check_specs(self, settings: GuardSettings, specs: Iterable[UpstreamSpec]) -> None:
+        check_together(settings, specs, self._tls, self.upstream_tls, self.upstream_name)
+
     def change_settings(self, **changes: Any) -> dict[str, tuple[Any, Any]]:
         """Change how it relays while sessions are open; they go on as they are.
 
@@ -261,6 +288,8 @@ class Guard(Listening):
         """
         new = self.settings.replace(**changes)
         sources = Sources(new.accept_proxy)
+        specs = [each.spec for each in self.pool.upstreams if not each.removed]
+        self._check_specs(new, specs)
         old, self.settings = self.settings, new
         self.sources = sources
         self.pool.change_settings(new)

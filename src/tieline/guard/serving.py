@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from ..address import Address
 from ..admission import Admission
-from ..errors import SettingError, UsageError
+from ..errors import UsageError
 from ..limits import Limits
 from ..reasons import CloseReason
 from .client_leg import ClientLeg
@@ -69,49 +69,9 @@ def serve(
     if not specs:
         raise UsageError("a guard needs an upstream", hint='for example "127.0.0.1:5433"')
     settings = settings or GuardSettings()
-    _check_tls(settings, specs, tls, upstream_tls, upstream_name)
     guard = Guard(
         addresses, specs, settings, limits or Limits(), tls, upstream_tls, upstream_name, backlog,
         unix_mode, on_open, on_close, on_refuse, admission,
     )  # fmt: skip
     guard.adopt(*sockets)
     return guard
-
-
-def _check_tls(
-    settings: GuardSettings,
-    specs: list[UpstreamSpec],
-    tls: ssl.SSLContext | None,
-    upstream_tls: ssl.SSLContext | None,
-    upstream_name: str | None,
-) -> None:
-    if tls is not None and tls.protocol is ssl.PROTOCOL_TLS_CLIENT:
-        raise SettingError(
-            "a guard needs a server-side TLS context for its clients",
-            hint="make it with ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)",
-        )
-    if upstream_tls is not None and upstream_tls.protocol is ssl.PROTOCOL_TLS_SERVER:
-        raise SettingError(
-            "a guard needs a client-side TLS context for its upstreams",
-            hint="make it with ssl.create_default_context()",
-        )
-    names = [each for each in specs if each.names]
-    if names and settings.sni == "off" and tls is None:
-        raise SettingError(
-            "upstream {name!r} is for a name that nobody looks at",
-            hint='set sni to "on", or end TLS here',
-            name=names[0].name,
-        )
-    if settings.sni == "on" and tls is not None:
-        raise SettingError(
-            "TLS is ended here, so there is no need to look at names from outside",
-            hint='set sni to "off": upstreams are chosen by name all the same',
-        )
-    if upstream_tls is not None and upstream_tls.check_hostname and upstream_name is None:
-        nameless = [each for each in specs if not each.address.host]
-        if nameless:
-            raise SettingError(
-                "upstream {name!r} has no host to compare with its certificate",
-                hint="give upstream_name, the name in the certificate",
-                name=nameless[0].name,
-            )

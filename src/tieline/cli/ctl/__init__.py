@@ -1,7 +1,8 @@
 """`tieline ctl`: look into a running server, and direct it, through its control socket.
 
-`talking` is what all verbs share; `looking`, `listing`, `acting`, `limiting` and `following` have
-the verbs, `saying` puts what happens into words, `readable` numbers into short ones.
+`talking` is what all verbs share; `looking`, `listing`, `acting`, `limiting`, `guarding` and
+`following` have the verbs, `saying` puts what happens into words, `readable` numbers into short
+ones.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ _VERBS: dict[str, tuple[str, str]] = {
     "watch": ("following:watch", N_("what happens, and how much each second")),
     "tap": ("following:tap", N_("the messages of one connection as they pass")),
     "limits": ("limiting:limits", N_("show limits, or change them at once")),
+    "settings": ("limiting:settings", N_("show how a guard relays, or change it at once")),
+    "upstreams": ("guarding:upstreams", N_("a guard's upstreams")),
+    "upstream": ("guarding:upstream", N_("add, drain, enable or remove one")),
     "kick": ("acting:kick", N_("cut connections off, by number or by client")),
     "ban": ("acting:ban", N_("refuse a client or network, and cut off what it holds")),
     "unban": ("acting:unban", N_("lift a ban, forgive penalties")),
@@ -36,12 +40,8 @@ _VERBS: dict[str, tuple[str, str]] = {
 
 @click.group(
     cls=Commands,
-    title=N_("Look into a running server (serve --control), and direct it."),
-    examples=(
-        "tieline ctl connections --sort idle --limit 10",
-        "tieline ctl limits idle=30s per-client=50",
-        'tieline ctl ban 10.0.0.0/24 --for 10m --why "port scan"',
-    ),
+    title=N_("Look into a running server or guard (--control), and direct it."),
+    examples=("tieline ctl connections --sort idle --limit 10",),
     found={name: (f"{__name__}.{place}", text) for name, (place, text) in _VERBS.items()},
 )
 @settings(*talking_settings())

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ...control.listing import CLIENT_COLUMNS, CONNECTION_COLUMNS
+from ...control.columns import CLIENT_COLUMNS, CONNECTION_COLUMNS
 from ...control.results import ClientRow, ConnectionRow
 from ...errors import SettingError
 from ...reasons import CloseReason
@@ -20,10 +20,14 @@ from ..tables import Column, show_table
 from ..translation import N_
 from ..translation import gettext as _
 from ..units import parse_count, parse_size
+from ..visible import width
 from .readable import bytes_text, count_text, duration_text
 from .talking import Talk, verb
 
 __all__ = ["bans", "clients", "connections", "pages"]
+
+#: Columns that an upstream's name may take before it gives way to others.
+_LONGEST_WHOLE = 20
 
 #: Rows of one page, and of what is shown unless more are asked for.
 _PAGE, _SHOWN = 1000, "50"
@@ -88,7 +92,8 @@ _CONNECTION_SORTS = {
 _CLIENT_SORTS = {name: name for name in CLIENT_COLUMNS}
 
 _SMALLEST_FIRST = frozenset({
-    "id", "client", "peer", "local", "state", "encoding", "clock", "left", "host", "network",
+    "id", "client", "peer", "local", "upstream", "state", "encoding", "clock", "left", "host",
+    "network",
 })  # fmt: skip
 
 
@@ -99,6 +104,10 @@ _SMALLEST_FIRST = frozenset({
     Setting(
         ["--peer"], metavar="ADDRESS", brief=True,
         help=N_("from this address, network or HOST:PORT"),
+    ),
+    Setting(
+        ["--upstream"], multiple=True, metavar="NAME", brief=True,
+        help=N_("of a guard: relayed to this upstream; may be repeated"),
     ),
     Setting(
         ["--state"], multiple=True, metavar="STATE",
@@ -130,17 +139,22 @@ def connections(talk: Talk, **given: Any) -> None:
     """Ask for as many pages as it takes."""
     query = _sorting(_CONNECTION_SORTS, _SMALLEST_FIRST, given) | {
         "client": given["client"], "peer": given["peer"],
+        "upstream": list(given["upstream"]) or None,
         "state": list(given["state"]) or None, "clock": list(given["clock"]) or None,
         "min_age": given["min_age"], "min_idle": given["min_idle"],
         "min_owed": given["min_owed"],
     }  # fmt: skip
     with talk.control() as control:
         rows, last = pages(control.connections, "connections", query, given["limit"])
+        is_guard = not talk.json and control.info().get("guard") is not None
     if talk.json:
         for row in rows:
             talk.log.json_line(**row)
         return
-    show_table(talk.log, _connection_columns(), map(_connection_cells, rows))
+    if is_guard:
+        _show_sessions(talk.log, rows)
+    else:
+        show_table(talk.log, _connection_columns(), map(_connection_cells, rows))
     _say_how_many(talk.log, len(rows), last["matched"])
 
 
@@ -158,6 +172,31 @@ def _connection_cells(row: ConnectionRow) -> tuple[str, ...]:
         bytes_text(row["bytes_received"]), bytes_text(row["bytes_sent"]),
         bytes_text(row["owed"]), _next(row),
     )  # fmt: skip
+
+
+#: A column of sessions, and what a row has in it.
+_Field = tuple[Column, Callable[[ConnectionRow], str]]
+
+
+def _show_sessions(log: Log, rows: list[ConnectionRow]) -> None:
+    """The connections of a guard: where each goes on to, bytes each way, and how long ago."""
+    long = any(width(row["upstream"] or "") > _LONGEST_WHOLE for row in rows)
+    fields: list[_Field] = [
+        (Column(_("id"), right=True), lambda row: str(row["id"])),
+        (Column(_("client"), gives=True), lambda row: row["peer"]),
+        (Column(f"{log.arrow} {_('upstream')}", gives=long),
+         lambda row: f"{log.arrow} {row['upstream'] or '-'}"),
+        (Column(_("age"), right=True), lambda row: duration_text(row["age"])),
+        (Column(_("in"), right=True), lambda row: bytes_text(row["bytes_received"])),
+        (Column(_("ago"), right=True), lambda row: duration_text(row["receive_idle"])),
+        (Column(_("out"), right=True), lambda row: bytes_text(row["bytes_sent"])),
+        (Column(_("ago"), right=True), lambda row: duration_text(row["send_idle"])),
+        (Column(_("next"), gives=True), _next),
+    ]  # fmt: skip
+    if any(row["owed"] for row in rows):
+        fields.insert(-1, (Column(_("owed"), right=True), lambda row: bytes_text(row["owed"])))
+    columns = [column for column, _cell in fields]
+    show_table(log, columns, ([cell(row) for _column, cell in fields] for row in rows))
 
 
 def _next(row: ConnectionRow) -> str:

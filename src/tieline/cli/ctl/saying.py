@@ -18,6 +18,7 @@ _TEMPLATES = {
     "server_started": N_("listening on {addresses}"),
     "connection_opened": N_("#{id} {peer}  opened"),
     "connection_refused": N_("{peer}  refused: {reason}"),
+    "session_relayed": N_("#{id} {client}  relayed to {upstream} ({address})"),
     "connection_closed": N_("#{id} {peer}  closed: {reason} ({received} in, {sent} out, {time})"),
     "handler_failed": N_("#{id} {peer}  the handler failed: {error}"),
     "limit_spared": N_("{client}  spared by {limit}, which is on trial"),
@@ -32,8 +33,18 @@ _TEMPLATES = {
     "drain_ended": N_("drained: {reset} connections were cut off"),
     "tap_begun": N_("#{id} {peer}  tapped by {by}"),
     "tap_ended": N_("#{id}  no longer tapped ({messages} messages)"),
+    "upstream_added": N_("upstream {upstream}  added"),
+    "upstream_up": N_("upstream {upstream}  up"),
+    "upstream_down": N_("upstream {upstream}  down: {why}"),
+    "upstream_draining": N_("upstream {upstream}  draining"),
+    "upstream_removed": N_("upstream {upstream}  removed"),
     "events_lost": N_("{count} events lost: this reader was too slow"),
 }
+
+#: Of a session that has had an upstream.
+_RELAYED_TEMPLATE = N_(
+    "#{id} {peer}  closed: {reason} (at {upstream}, {received} in, {sent} out, {time})"
+)
 
 #: What is put for a field, from the whole event.
 _MADE: dict[str, Callable[[Event], str]] = {
@@ -72,7 +83,9 @@ def say(event: Event) -> str:
     """One line of words, not yet safe to show. Of an event that is not known here, its fields."""
     name = str(event.get("event"))
     if name in _TEMPLATES:
-        return _(_TEMPLATES[name]).format_map(_Fields(event))
+        was_relayed = name == "connection_closed" and event.get("upstream") is not None
+        template = _RELAYED_TEMPLATE if was_relayed else _TEMPLATES[name]
+        return _(template).format_map(_Fields(event))
     return " ".join(
         [name, *(f"{key}={value}" for key, value in event.items() if key not in ("event", "time"))]
     )
@@ -80,10 +93,16 @@ def say(event: Event) -> str:
 
 def say_statistics(event: Event) -> str:
     """A second of a server in one line, whose columns stay where they are."""
-    template = _(
-        "{connections:>6} open +{accepted:<4} -{closed:<4} {refused:>5} refused "
-        "{received:>4}/s in {sent:>4}/s out {messages:>5} msg/s"
-    )
+    if "waiting" in event:
+        template = _(
+            "{connections:>6} open +{accepted:<4} -{closed:<4} {refused:>5} refused "
+            "{received:>4}/s in {sent:>4}/s out {waiting:>5} wait"
+        )
+    else:
+        template = _(
+            "{connections:>6} open +{accepted:<4} -{closed:<4} {refused:>5} refused "
+            "{received:>4}/s in {sent:>4}/s out {messages:>5} msg/s"
+        )
     return template.format(
         connections=count_text(event["connections"]),
         accepted=count_text(event["accepted"]),
@@ -92,4 +111,5 @@ def say_statistics(event: Event) -> str:
         received=bytes_text(event["bytes_received"]),
         sent=bytes_text(event["bytes_sent"]),
         messages=count_text(event["messages_received"]),
+        waiting=count_text(event.get("waiting", 0)),
     )
