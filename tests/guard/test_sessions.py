@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -344,3 +345,24 @@ async def test_a_session_that_is_kicked_is_reset_on_both_sides() -> None:
         assert (await read_to_end(it.client))[1] == RESET
         assert (await read_to_end(it.server))[1] == RESET
         assert await it.over() is CloseReason.KICKED
+
+
+async def test_a_session_leaves_nothing_for_the_collector() -> None:
+    """No cycles: thousands of short sessions a second would have it run all the time."""
+    async with tieline.serve(lambda connection, message: message, "127.0.0.1:0") as service:
+        upstreams = [closed_port(), str(service.addresses[0])]
+        async with guarding(*upstreams, settings=NO_CHECKS) as (guard, _):
+
+            async def talk() -> None:
+                for _ in range(10):
+                    assert await tieline.ask(guard.addresses[0], b"hello") == b"hello"
+
+            await talk()
+            gc.collect()
+            gc.disable()
+            try:
+                await talk()
+                found = gc.collect()
+            finally:
+                gc.enable()
+            assert found == 0

@@ -6,21 +6,18 @@ and where connecting succeeds at once, as within a machine, it is never even tha
 
 from __future__ import annotations
 
-import asyncio
 import errno
-import os
 import socket
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..address import Address
 from ..errors import MalformedError, SettingError, translate_os_error
-from ..reactor import WRITABLE, Reactor
+from ..reactor import Reactor
 from ..reasons import CloseReason
-from ..resolve import UNIX_RETRY, Candidate
 from ..states import State
 from ..tls import TlsSocket, name_to_prove
 from .client_hello import HelloReader
+from .connecting import Connecting, MakeSocket
 from .upstream import OUR_OWN
 from .upstream_leg import UpstreamLeg
 
@@ -39,10 +36,6 @@ __all__ = ["Dialler", "Dialling"]
 #: Seconds before an upstream that has just failed is tried once more, where there is no other.
 _RETRY = 0.5
 
-#: Still on its way, and nothing wrong.
-_UNDER_WAY = frozenset({errno.EINPROGRESS, errno.EALREADY, errno.EINTR})
-_DONE = frozenset({0, errno.EISCONN})
-
 
 class Dialler(Protocol):
     """The guard, as far as dialling needs it."""
@@ -54,7 +47,7 @@ class Dialler(Protocol):
     upstream_tls: ssl.SSLContext | None
     upstream_name: str | None
     #: Makes the sockets to upstreams; tests put their faults in here.
-    make_upstream_socket: Callable[[int, int], Any]
+    make_upstream_socket: MakeSocket
 
     def header_for(self, leg: ClientLeg) -> bytes:
         """The PROXY header for an upstream; empty where none is sent."""
@@ -76,9 +69,8 @@ class Dialling:
     """
 
     __slots__ = (
-        "_addresses", "_attempts", "_began", "_connecting", "_dialler", "_due", "_first",
-        "_header", "_hello", "_leg", "_name", "_reactor", "_reason", "_upstream", "_waits", "key",
-        "name", "tried",
+        "_attempts", "_began", "_connecting", "_dialler", "_due", "_first", "_header", "_hello",
+        "_leg", "_reactor", "_reason", "_securing", "_upstream", "_waits", "key", "name", "tried",
     )  # fmt: skip
 
     def __init__(
@@ -102,8 +94,9 @@ class Dialling:
         self._due = self._began
         self._reason = CloseReason.NO_UPSTREAM
         self._upstream: Upstream | None = None
-        self._addresses: list[Candidate] = []
-        self._connecting: socket.SocketType | UpstreamLeg | asyncio.TimerHandle | None = None
+        self._connecting: Connecting | None = None
+        # The upstream's side, while TLS with it is being agreed on.
+        self._securing: UpstreamLeg | None = None
         self._waits = False
         self._hello: HelloReader | None = None
 
@@ -147,9 +140,14 @@ class Dialling:
         pool.take(upstream)
         self._upstream = upstream
         self._attempts += 1
-        self._addresses = upstream.candidates()
         self._due = 0.0
-        self._try_next(None)
+        connecting = self._connecting = Connecting(
+            self._reactor, self._dialler.make_upstream_socket, upstream.candidates(),
+            self._connected, self._failed,
+        )  # fmt: skip
+        connecting.begin()
+        if connecting.is_under_way and not self._due:
+            self._until(self._dialler.settings.connect_timeout, CloseReason.NO_UPSTREAM)
 
     def _find_none(self) -> None:
         pool, settings = self._dialler.pool, self._dialler.settings
@@ -173,71 +171,6 @@ class Dialling:
         """An upstream has room, and it is this session's turn."""
         self._waits = False
         self.dial()
-
-    def _try_next(self, failure: OSError | None) -> None:
-        """Try the next of the upstream's addresses."""
-        while self._addresses:
-            family, name = self._addresses.pop(0)
-            connecting = None
-            try:
-                connecting = self._dialler.make_upstream_socket(
-                    family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK
-                )
-                if family != socket.AF_UNIX:
-                    connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                code = connecting.connect_ex(name)
-                if code == errno.EINPROGRESS:
-                    # Within a machine it is done by now; asking is cheaper than being told.
-                    code = connecting.connect_ex(name)
-                if code in _DONE:
-                    self._connected(connecting, name)
-                    return
-                if code == errno.EAGAIN:
-                    # The backlog of a Unix socket is full: there is no event for that.
-                    connecting.close()
-                    self._addresses.insert(0, (family, name))
-                    self._wait_for_backlog()
-                    return
-                if code not in _UNDER_WAY:
-                    raise OSError(code, os.strerror(code))
-                self._reactor.register(connecting.fileno(), self, WRITABLE)
-            except OSError as error:
-                if connecting is not None:
-                    connecting.close()
-                failure = error
-                continue
-            self._connecting = connecting
-            self._name = name
-            if not self._due:
-                self._until(self._dialler.settings.connect_timeout, CloseReason.NO_UPSTREAM)
-            return
-        self._failed(failure)
-
-    def _wait_for_backlog(self) -> None:
-        self._connecting = self._reactor.loop.call_later(UNIX_RETRY, self._try_again)
-        if not self._due:
-            self._until(self._dialler.settings.connect_timeout, CloseReason.NO_UPSTREAM)
-
-    def _try_again(self) -> None:
-        self._connecting = None
-        self._try_next(None)
-
-    def on_ready(self, mask: int) -> None:
-        """The reactor's call: connecting has succeeded, or failed."""
-        connecting = self._connecting
-        if not isinstance(connecting, socket.SocketType):
-            return
-        # Events are hints: this says what it is.
-        code = connecting.connect_ex(self._name)
-        if code in _UNDER_WAY:
-            return
-        self._connecting = None
-        self._reactor.unregister(connecting.fileno())
-        if code in _DONE:
-            self._connected(cast(socket.socket, connecting), self._name)
-        else:
-            connecting.close()
-            self._try_next(OSError(code, os.strerror(code)))
 
     def _connected(self, connected: socket.socket, name: Any) -> None:
         dialler, upstream = self._dialler, self._upstream
@@ -264,7 +197,8 @@ class Dialling:
             )  # fmt: skip
         except OSError as error:
             connected.close()
-            self._try_next(error)
+            assert self._connecting is not None
+            self._connecting.begin(error)
             return
         except SettingError as error:
             # An upstream that was added while the guard runs has no name to prove.
@@ -276,14 +210,14 @@ class Dialling:
         if dialler.upstream_tls is None:
             self._join(leg)
         else:
-            self._connecting = leg
+            self._securing = leg
             if not self._due:
                 self._until(dialler.settings.connect_timeout, CloseReason.NO_UPSTREAM)
             leg.secure(self._secured)
 
     def _secured(self, leg: UpstreamLeg, reason: CloseReason | None) -> None:
         """TLS with the upstream is agreed on, or has failed."""
-        self._connecting = None
+        self._securing = None
         if reason is None:
             self._join(leg)
         elif self._leg.close_reason is None:
@@ -294,6 +228,8 @@ class Dialling:
     def _join(self, leg: UpstreamLeg) -> None:
         upstream, self._upstream = self._upstream, None
         assert upstream is not None
+        # It knows this one: a cycle, in each session, that only the collector would find.
+        self._connecting = None
         self._dialler.pool.connected(upstream)
         now = self._reactor.now or self._reactor.clock()
         client = self._leg
@@ -311,6 +247,7 @@ class Dialling:
         """None of the upstream's addresses has answered."""
         upstream = self._upstream
         assert upstream is not None
+        self._connecting = None
         if failure is not None and failure.errno in OUR_OWN:
             # Nothing that another upstream could help with.
             self._upstream = None
@@ -355,11 +292,8 @@ class Dialling:
         """The wheel's call, through the client's leg: do what is due, or say when it will be."""
         if now < self._due:
             return self._due
-        if self._connecting is not None:
-            upstream = self._upstream
-            assert upstream is not None
+        if self._upstream is not None:
             seconds = self._dialler.settings.connect_timeout
-            self._addresses.clear()
             self._hang_up()
             self._failed(TimeoutError(errno.ETIMEDOUT, f"no answer within {seconds} s"))
         elif self._reason is CloseReason.NO_UPSTREAM:
@@ -372,14 +306,12 @@ class Dialling:
 
     def _hang_up(self) -> None:
         connecting, self._connecting = self._connecting, None
-        if isinstance(connecting, UpstreamLeg):
-            connecting.on_secured = None
-            connecting.abort()
-        elif isinstance(connecting, asyncio.TimerHandle):
+        if connecting is not None:
             connecting.cancel()
-        elif connecting is not None:
-            self._reactor.unregister(connecting.fileno())
-            connecting.close()
+        securing, self._securing = self._securing, None
+        if securing is not None:
+            securing.on_secured = None
+            securing.abort()
 
     def cancel(self) -> None:
         """The client is gone."""
