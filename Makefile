@@ -6,7 +6,7 @@ PORT ?= 7788
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-many lint format bench bench-quick soak clean
+.PHONY: help run test test-many test-services lint format bench bench-quick soak clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -20,6 +20,10 @@ test: $(VENV)/.dev ## install what the tests need, run them all
 
 test-many: $(VENV)/.dev ## hold 15,000 connections at once (a minute or two)
 	@$(BIN)/python -m pytest tests/many $(ARGS)
+
+test-services: $(VENV)/.dev ## put real services behind a guard: Redis, SSH, PostgreSQL... (five minutes)
+	@scripts/install-services
+	@FULL_SIZE=1 $(BIN)/python -m pytest -rP tests/guard/test_recipes.py $(ARGS)
 
 lint: $(VENV)/.dev ## format check, linter, types
 	$(BIN)/ruff format --check

@@ -1,9 +1,9 @@
 """What the documentation shows is true: its programs run, its tables are those of the source.
 
-The blocks of a document are run in order. A program that serves, in Python or on the command
-line, is what the blocks behind it talk to, until the next one; the port 7788 of the text is one
-that the system chose. A `text` block is what the program above it prints; a `console` block
-without a command is what the last server printed meanwhile.
+The blocks of a document are run in order. A program that serves or guards, in Python or on the
+command line, is what the blocks behind it talk to, until the next one; the port of the text (most
+often 7788) is one that the system chose. A `text` block is what the program above it prints; a
+`console` block without a command is what the last server printed meanwhile.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import ast
 import dataclasses
 import importlib.util
 import io
+import json
 import os
 import re
+import shlex
 import signal
 import socket
 import struct
@@ -42,11 +44,13 @@ from tieline import CloseReason, LengthPrefix, Limits, Line, blocking
 from tieline.cli.exits import Exit
 from tieline.event_log import attributes
 from tieline.events import Event
+from tieline.guard import SETTINGS, GuardSettings
 from tieline.limits import LIMIT_OF_REASON, PENALTY_OF_REASON, RULES
 from tieline.metrics import exposition
 
 ROOT = Path(__file__).parent.parent
 ENGLISH, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
+GUARD = ROOT / "docs/guard.md"
 OBSERVABILITY = ROOT / "docs/observability.md"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 SOURCE = ROOT / "src" / "tieline"
@@ -155,15 +159,28 @@ exec(compile(sys.stdin.read(), "a block of the documentation", "exec"), {"__name
 """
 
 
-def _settled(text: str, port: int) -> str:
-    """Text without what differs from run to run."""
+def _settled(text: str, port: int, written: str = "7788") -> str:
+    """Text without what differs from run to run.
+
+    Args:
+        port: on which the server really listens; 0: none.
+        written: as which the document knows it.
+    """
     if port:
-        text = re.sub(rf"\b{port}\b", "7788", text)
+        text = re.sub(rf"\b{port}\b", written, text)
+    # What the machine is short of.
+    text = re.sub(r"^this machine allows .*\n", "", text, flags=re.M)
     text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "<date>", text)
     text = re.sub(r"\d\d:\d\d:\d\d\.\d{3}", "<time>", text)
     # A line of the event log.
     text = re.sub(r"\b(id|duration)=[\d.]+", r"\1=<n>", text)
     return re.sub(r"127\.0\.0\.1:(?!7788\b)\d+", "127.0.0.1:<port>", text).rstrip()
+
+
+#: A command that serves, up to the port on which it listens.
+_LISTENS = re.compile(
+    r"(tieline (?:serve\b.*?--port |serve\b.*?--listen \S*:|guard \S*?:))(\d+)\b(.*)", re.S
+)
 
 
 class Reader:
@@ -172,6 +189,8 @@ class Reader:
     def __init__(self, where: Path) -> None:
         self._where = where
         self._server: Program | None = None
+        #: The port on which it listens, as it is written.
+        self._written = "7788"
         #: What the server is said to print.
         self._said = ""
         self._printed = ""
@@ -182,7 +201,7 @@ class Reader:
                 if block.kind == "python":
                     self._python(block.text)
                 elif block.kind == "text":
-                    assert _settled(block.text, 0) == _settled(self._printed, self._port)
+                    assert _settled(block.text, 0) == self._as_written(self._printed)
                 elif block.kind == "console":
                     self._console(block.text)
             self._stop()
@@ -198,6 +217,7 @@ class Reader:
         if "tieline.run(" in text:
             self._stop()
             self._server = Program(sys.executable, "-c", _SERVE, where=self._where, program=text)
+            self._written = "7788"
             self._said = f"{self._server.lines[0]}\n"
             return
         command = [sys.executable, "-c", text.replace("7788", str(self._port))]
@@ -211,14 +231,19 @@ class Reader:
             command, _, output = piece.partition("\n")
             if command == "make run":
                 command = _make_run()
-            if command.startswith("tieline serve"):
+            if (listens := _LISTENS.fullmatch(command)) is not None:
                 self._stop()
-                shown = command.replace("--port 7788", "--port 0")
-                self._server = Program("sh", "-c", f"exec {shown}", where=self._where)
+                before, self._written, behind = listens.groups()
+                shown = f"exec {before}0{behind}"
+                self._server = Program("sh", "-c", shown, where=self._where)
                 self._said = output
                 continue
-            printed = self._run(["sh", "-c", command.replace("7788", str(self._port))], ok=False)
-            assert _settled(printed, self._port) == _settled(output, 7788)
+            command = command.replace(self._written, str(self._port))
+            printed = self._run(["sh", "-c", command], ok=False)
+            assert self._as_written(printed) == _settled(output, 0)
+
+    def _as_written(self, printed: str) -> str:
+        return _settled(printed, self._port, self._written)
 
     def _run(self, command: list[str], ok: bool = True) -> str:
         run = subprocess.run(
@@ -238,8 +263,8 @@ class Reader:
     def _stop(self) -> None:
         if self._server is not None:
             server, self._server = self._server, None
-            printed = _settled(server.stop(), server.port).splitlines()
-            said = _settled(self._said, server.port).splitlines()
+            printed = _settled(server.stop(), server.port, self._written).splitlines()
+            said = _settled(self._said, server.port, self._written).splitlines()
             assert printed[: len(said)] == said
         self._said = ""
 
@@ -282,12 +307,55 @@ def test_the_settings_that_a_document_shows_are_settings(document: Path, tmp_pat
     assert run.returncode == 0, run.stderr
 
 
+def _settings(where: Path, *command: str) -> dict[tuple[str, str], str]:
+    """What holds by a command line, and is no default."""
+    run = subprocess.run(
+        ["tieline", "config", "show", "--changed", "--json", *command],
+        cwd=where,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    rows = [json.loads(line) for line in run.stdout.splitlines()]
+    places = ("listen", "upstream")  # which may be arguments without a name
+    return {
+        (row["command"], row["name"]): str(row["value"])
+        for row in rows
+        if row["name"] not in places
+    }
+
+
+def test_a_recipe_says_the_same_as_a_command_and_as_a_file(tmp_path: Path) -> None:
+    recipes = GUARD.read_text("utf-8").partition("\n## Recipes\n")[2].split("\n### ")[1:]
+    assert len(recipes) >= 5
+    for recipe in recipes:
+        path = tmp_path / "recipe.md"
+        path.write_text(recipe, "utf-8")
+        console, toml = (block.text for block in blocks(path))
+        (tmp_path / "recipe.toml").write_text(toml, "utf-8")
+        commands = [shlex.split(line)[2:] for line in console.splitlines()]
+        told: dict[tuple[str, str], str] = {}
+        for command in commands:
+            told |= _settings(tmp_path, *command)
+        names = [command[0] for command in commands]
+        filed = {
+            key: value
+            for name in names
+            for key, value in _settings(tmp_path, "--config", "recipe.toml", name).items()
+        }
+        assert told == filed, recipe.partition("\n")[0]
+        assert told
+
+
 # ---- Tables
 
 
 def _written(field: dataclasses.Field[object]) -> str:
-    """A limit's default as the documentation writes it."""
-    value, unit = field.default, RULES[field.name].unit
+    """A default as the documentation writes it."""
+    value, unit = field.default, field.metadata["rule"].unit
     if value is None or value == ():
         return "none"
     if isinstance(value, str):
@@ -327,6 +395,19 @@ def test_the_limits_are_those_of_the_source() -> None:
     explained = [row for table in tables(ROOT / "docs/limits.md") for row in table]
     assert [row[:2] for row in explained] == [[name, _written(f)] for name, f in fields.items()]
     assert all(len(row) == 4 and all(row) for row in explained)
+
+
+def test_the_settings_of_a_guard_are_those_of_the_source() -> None:
+    assert table_with(GUARD, "balance") == [
+        [f"`{field.name}`", _written(field), SETTINGS[field.name].help]
+        for field in dataclasses.fields(GuardSettings)
+    ]
+    # What each does to whom is told too.
+    text = GUARD.read_text("utf-8")
+    assert [name for name in SETTINGS if text.count(f"`{name}`") < 2] == []
+    own = re.findall(r'= "(\w+)"', (SOURCE / "reasons.py").read_text("utf-8").split("# A guard")[1])
+    words = set(own) - {"handler_error"} | {"upstream_closed"}
+    assert [word for word in words if f"`{word}`" not in text] == []
 
 
 def test_the_policy_names_every_limit_that_is_one() -> None:

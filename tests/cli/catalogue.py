@@ -17,6 +17,8 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 
 from tieline import SettingError
+from tieline.guard import spec
+from tieline.guard.settings import SETTINGS
 from tieline.limits import RULES
 from tieline.rules import Rule
 
@@ -31,7 +33,8 @@ _TELLING = ("template", "templates", "why")
 
 #: Calls of which another argument is one.
 _TEXT_AT = {
-    "_limit": 2, "_seconds": 1, "_connections": 1, "_penalty": 0, "_check_order": 2, "deadline": 1,
+    "_limit": 2, "_setting": 2, "_seconds": 1, "_connections": 1, "_penalty": 0, "_check_order": 2,
+    "deadline": 1,
 }  # fmt: skip
 
 
@@ -42,7 +45,7 @@ def messages(folder: Path = SOURCE) -> dict[str, str]:
         for text in _of_tree(ast.parse(path.read_text(encoding="utf-8"))):
             if any(character.isalpha() for character in text):
                 found.setdefault(text, path.name)
-    for rule in RULES.values():
+    for rule in (*RULES.values(), *SETTINGS.values(), *spec.RULES.values()):
         for wrong in (object(), ("?",)):
             found.setdefault(_wanted(rule, wrong), "rules.py")
     return found

@@ -11,6 +11,7 @@ import pytest
 
 from cli import catalogue
 from cli.command_process import Tieline
+from cli.guarded import Service
 
 catalogue.compile_catalogue()
 
@@ -43,3 +44,10 @@ def english(monkeypatch: pytest.MonkeyPatch) -> Any:
     use_language("en")
     yield use_language
     use_language("en")
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    """A service behind a guard."""
+    with Service() as made:
+        yield made

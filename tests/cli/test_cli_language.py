@@ -21,10 +21,11 @@ from tieline.cli.visible import width
 VERBS = [
     "info", "connections", "connection", "clients", "bans", "metrics", "watch", "tap", "limits",
     "kick", "ban", "unban", "drain",
+    "upstreams", "upstream", "settings",
 ]  # fmt: skip
 GROUPS = ["", "ctl", "config"]
 COMMANDS = [
-    "serve", "connect", "send", "completion", "config check", "config show",
+    "serve", "guard", "connect", "send", "completion", "config check", "config show",
     *(f"ctl {verb}" for verb in VERBS),
 ]  # fmt: skip
 
@@ -247,7 +248,7 @@ def test_colour(tieline: Tieline, choice: str, environment: dict[str, str], pain
     assert ("\x1b[31m" in running.err) is painted
 
 
-@pytest.mark.parametrize("command", ["serve", "connect", "send"])
+@pytest.mark.parametrize("command", ["serve", "guard", "connect", "send"])
 def test_a_command_imports_only_what_it_needs(tieline: Tieline, command: str) -> None:
     program = (
         "import sys\n"

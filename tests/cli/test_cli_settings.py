@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from cli.command_process import Tieline
 from tieline import Limits, SettingError
-from tieline.cli import serve
+from tieline.cli import guard, serve
 from tieline.cli.app import group
 from tieline.cli.help_screen import option_row
 from tieline.cli.limit_values import (
@@ -206,7 +206,7 @@ def uncommented() -> dict[str, Any]:
 
 
 def test_the_example_is_a_settings_file_in_which_nothing_is_set() -> None:
-    assert tomllib.loads(EXAMPLE.read_text("utf-8")) == {"serve": {}}
+    assert tomllib.loads(EXAMPLE.read_text("utf-8")) == {"serve": {}, "guard": {}}
 
 
 def test_the_example_has_every_setting_and_no_other() -> None:
@@ -214,7 +214,9 @@ def test_the_example_has_every_setting_and_no_other() -> None:
     own = keys(serve.command)
     shared = keys(group)
     assert content["serve"].keys() == own - shared
-    assert content.keys() - {"serve"} == shared
+    # What both have is explained once.
+    assert content["guard"].keys() == keys(guard.command) - own | {"listen"}
+    assert content.keys() - {"serve", "guard"} == shared
 
 
 def test_the_example_says_exactly_the_defaults() -> None:
@@ -224,6 +226,12 @@ def test_the_example_says_exactly_the_defaults() -> None:
     }
     assert given_by([], **written) == given_by([])
     assert limits_of(given_by([], **written)) == Limits()
+    above = click.Context(group, info_name="tieline", default_map={"guard": content["guard"]})
+    empty = click.Context(group, info_name="tieline")
+    told, untold = (guard.command.make_context("guard", [], each) for each in (above, empty))
+    assert {name: value or None for name, value in told.params.items()} == {
+        name: value or None for name, value in untold.params.items()
+    }
 
 
 def test_the_example_explains_every_setting() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ class Server:
 
     def __init__(self, listening: socket.socket, answer: Callable[[bytes], bytes | None]) -> None:
         self.listening = listening
-        self.text = "{}:{}".format(*listening.getsockname()[:2])
+        self.text = place_of(listening)
         self.answer = answer
         self.connected: list[socket.socket] = []
         self.heard = bytearray()
@@ -132,8 +132,8 @@ class Server:
         self.gone.clear()
 
 
-def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
-    listening = socket.create_server((host, port))
+def listen(host: str = "127.0.0.1") -> socket.socket:
+    listening = socket.create_server((host, 0))
     listening.setblocking(False)
     return listening
 
@@ -157,20 +157,27 @@ async def serving(
             await asyncio.wait(left)
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    with socket.create_server((host, 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
+@pytest.fixture
+def bound() -> Iterator[socket.socket]:
+    """A socket with an address that nobody else can take, which does not listen yet."""
+    with socket.socket() as closed:
+        closed.setblocking(False)
+        closed.bind(("127.0.0.1", 0))
+        yield closed
+
+
+def place_of(listening: socket.socket) -> str:
+    return "{}:{}".format(*listening.getsockname()[:2])
 
 
 # ---- Connecting is enough
 
 
-async def test_refused_is_down_and_answering_is_up_again() -> None:
-    port = free_port()
-    async with Checked(f"127.0.0.1:{port}") as checked:
+async def test_refused_is_down_and_answering_is_up_again(bound: socket.socket) -> None:
+    async with Checked(place_of(bound)) as checked:
         assert "nothing listens" in await checked.down()
-        async with serving(listening=listen(port=port)) as server:
+        bound.listen()
+        async with serving(listening=bound) as server:
             await checked.up()
             await server.all_gone()
             assert server.heard == b""
@@ -185,9 +192,8 @@ async def test_a_check_is_no_session_and_leaves_its_connection_at_once() -> None
         assert (upstream.sessions, upstream.connected, upstream.failed) == (0, 0, 0)
 
 
-async def test_it_takes_fall_to_go_and_rise_to_come_back() -> None:
-    port = free_port()
-    async with Checked(f"127.0.0.1:{port}", rise=2, fall=3) as checked:
+async def test_it_takes_fall_to_go_and_rise_to_come_back(bound: socket.socket) -> None:
+    async with Checked(place_of(bound), rise=2, fall=3) as checked:
         [upstream] = checked.pool.upstreams
         for _ in range(2):
             failed = upstream.checks_failed
@@ -197,7 +203,8 @@ async def test_it_takes_fall_to_go_and_rise_to_come_back() -> None:
             assert upstream.state.value == "up"
         await checked.down()
         assert upstream.checks_failed == 3
-        async with serving(listening=listen(port=port)) as server:
+        bound.listen()
+        async with serving(listening=bound) as server:
             await checked.check_now()
             await server.all_gone()
             assert upstream.state.value == "down"
@@ -308,12 +315,13 @@ async def test_any_other_answer_is_down(answer: Callable[[bytes], bytes | None],
 async def test_one_that_answers_again_is_back() -> None:
     well = False
 
-    def answer(data: bytes) -> bytes:
-        return (b"PONG" if well else b"NO") if data else b""
+    def answer(data: bytes) -> bytes | None:
+        if not data:
+            return b""
+        return b"PONG" if well else None
 
     async with serving(answer) as server:
-        settings = {"check_send": b"PING", "check_expect": b"PONG", "check_timeout": 0.1}
-        async with Checked(server.text, **settings) as checked:
+        async with Checked(server.text, check_send=b"PING", check_expect=b"PONG") as checked:
             await checked.down()
             well = True
             await checked.up()
@@ -371,22 +379,44 @@ async def test_one_that_speaks_no_tls_is_down(secrets: Secrets) -> None:
             assert "TLS with" in await checked.down()
 
 
+async def test_one_that_is_silent_in_tls_is_down(secrets: Secrets) -> None:
+    async with serving() as server:
+        checked = Checked(server.text, check_expect=b"hello", check_timeout=0.1)
+        checked.checks = Checks(checked.pool, secrets.client, chance=lambda: 0.5)
+        async with checked:
+            assert "within 0.1 s" in await checked.down()
+        await server.all_gone()
+
+
+async def test_a_name_that_no_certificate_has(secrets: Secrets) -> None:
+    async with serving() as server:
+        checked = Checked(server.text, check_expect=b"hello")
+        checked.checks = Checks(
+            checked.pool, secrets.client, server_name=".example", chance=lambda: 0.5
+        )
+        async with checked:
+            assert "cannot be the name of a TLS server" in await checked.down()
+
+
 # ---- Several addresses
 
 
 async def test_one_of_its_addresses_is_enough_and_the_others_come_last() -> None:
-    port = free_port()
+    listening = listen("127.0.0.2")
+    port = listening.getsockname()[1]
     async with Checked(f"db.example:{port}") as checked:
         [upstream] = checked.pool.upstreams
         found = [(socket.AF_INET, (f"127.0.0.{number}", port)) for number in (1, 2, 3)]
         checked.pool.resolved(upstream, found)
-        async with serving(listening=listen("127.0.0.2", port)):
+        async with serving(listening=listening):
             await checked.passes(upstream)
             assert {upstream.candidates()[0] for _ in range(3)} == {found[1]}
         await checked.down()
 
 
-async def test_a_check_of_an_old_place_says_nothing_about_the_new_one() -> None:
+async def test_a_check_of_an_old_place_says_nothing_about_the_new_one(
+    bound: socket.socket,
+) -> None:
     settings = {"check_expect": b"never", "check_timeout": 0.1}
     async with serving() as server, Checked("db.example:1", **settings) as checked:
         [upstream] = checked.pool.upstreams
@@ -394,7 +424,7 @@ async def test_a_check_of_an_old_place_says_nothing_about_the_new_one() -> None:
         await checked.check_now()
         while not server.connected:
             await asyncio.sleep(0)
-        checked.pool.resolved(upstream, [(socket.AF_INET, ("127.0.0.1", free_port()))])
+        checked.pool.resolved(upstream, [(socket.AF_INET, bound.getsockname())])
         await server.all_gone()
         assert upstream.checks_failed == 0
         assert "nothing listens" in await checked.down()
@@ -453,8 +483,8 @@ async def test_who_comes_is_checked_and_who_goes_is_not() -> None:
         assert len(server.connected) == 1
 
 
-async def test_checks_that_are_off_and_on() -> None:
-    async with Checked(f"127.0.0.1:{free_port()}", check_interval=None) as checked:
+async def test_checks_that_are_off_and_on(bound: socket.socket) -> None:
+    async with Checked(place_of(bound), check_interval=None) as checked:
         settings = checked.pool.settings
         await checked.check_now()
         [upstream] = checked.pool.upstreams
@@ -467,8 +497,8 @@ async def test_checks_that_are_off_and_on() -> None:
         assert upstream.checks_failed == failed
 
 
-async def test_another_interval_holds_at_once() -> None:
-    async with Checked(f"127.0.0.1:{free_port()}", check_interval=3600.0) as checked:
+async def test_another_interval_holds_at_once(bound: socket.socket) -> None:
+    async with Checked(place_of(bound), check_interval=3600.0) as checked:
         checked.pool.change_settings(checked.pool.settings.replace(check_interval=INTERVAL))
         await checked.down()
 

@@ -8,6 +8,7 @@ import pytest
 
 import tieline
 from guard.relayed import accept, dial, listen, reset
+from support.hooks import echo
 from support.transports import Secrets
 from tieline import CloseReason
 from tieline.guard import GuardSettings
@@ -18,9 +19,7 @@ UNCHECKED = GuardSettings(check_interval=None)
 async def test_what_a_client_says_while_tls_with_its_upstream_is_agreed_on(
     secrets: Secrets,
 ) -> None:
-    async with tieline.serve(
-        lambda connection, data: data, "127.0.0.1:0", tls=secrets.server
-    ) as server:
+    async with tieline.serve(echo("responder"), "127.0.0.1:0", tls=secrets.server) as server:
         async with tieline.guard.serve(
             "127.0.0.1:0",
             upstreams=[server.addresses[0]],

@@ -246,7 +246,7 @@ def test_who_has_tried_it_waits_for_another() -> None:
     picky = Session(bench, tried=[bench["a"]]).dial()
     other = Session(bench).dial()
     filled[0].end()
-    assert (picky.state, other.state) == ("waits", "open")
+    assert (picky.state, picky.calls, other.state) == ("waits", 0, "open")
     filled[1].end()
     assert picky.state == "open"
     assert picky.at is bench["b"]
@@ -262,6 +262,27 @@ def test_who_waits_goes_on_waiting_when_its_name_is_for_others() -> None:
     bench.pool.apply(specs("a,max=1,sni=y"))
     assert third.state == "hopeless"
     first.end()
+
+
+def test_who_came_first_is_first_on_whichever_route() -> None:
+    bench = Bench("a,max=1,sni=x", "shared,max=1,sni=x,sni=y")
+    filled = [Session(bench, name=name).dial() for name in ("x", "x")]
+    row = [Session(bench, name=name).dial() for name in ("y", "x", "y", "x")]
+    shared = next(session for session in filled if session.at is bench["shared"])
+    for place in range(3):
+        shared.end()
+        shared = row[place]
+        assert [session.state for session in row[: place + 2]] == ["over"] * place + [
+            "open",
+            "waits",
+        ]
+    # On one route from now on, in the same order.
+    late = [Session(bench, name=name).dial() for name in ("y", "x", "y")]
+    bench.pool.apply(specs("shared,max=1,sni=x,sni=y"))
+    for session in (row[2], row[3], late[0], late[1]):
+        assert session.state == "open"
+        session.end()
+    assert late[2].state == "open"
 
 
 def test_a_crowd_is_called_a_few_at_a_time() -> None:
@@ -704,6 +725,8 @@ def test_one_that_has_moved_may_be_tried_at_once() -> None:
     assert bench.choose() is None
     bench.pool.resolved(named, [candidate("10.0.0.1")])
     assert bench.choose() is None
+    bench.pool.resolved(named, [candidate("10.0.0.1"), candidate("10.0.0.3")])
+    assert bench.choose() is None
     bench.pool.resolved(named, [candidate("10.0.0.2")])
     assert bench.choose() == "a"
 
@@ -757,8 +780,12 @@ def test_addresses_that_did_not_answer_come_last() -> None:
 def test_a_resolver_that_knows_too_much() -> None:
     bench = Bench()
     named = bench.pool.add(parse_upstream("db.example:1,name=a"))
-    bench.pool.resolved(named, [candidate(f"10.0.{n // 256}.{n % 256}") for n in range(5000)])
-    assert len(named.addresses) == 64
+    found = [candidate(f"10.0.{number // 256}.{number % 256}") for number in range(5000)]
+    bench.pool.resolved(named, found)
+    known = named.addresses
+    assert len(known) == 64
+    bench.pool.resolved(named, found[::-1])
+    assert named.addresses == known
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,16 @@ async def test_a_name_that_nobody_knows_is_down_and_asked_for_again_soon() -> No
         assert len(names.asked) <= 4
 
 
+async def test_changes_do_not_put_the_next_round_off() -> None:
+    names = Names(a_example=["10.0.0.1"])
+    async with Named(names, "a.example:5,name=a") as named:
+        for _ in range(4):
+            await named.pass_time(EVERY / 4)
+            named.pool.change_settings(named.pool.settings)
+        await names.wait_for(2)
+        assert names.asked == ["a.example"] * 2
+
+
 async def test_names_may_be_looked_up_once_only() -> None:
     names = Names(a_example=["10.0.0.1"])
     async with Named(names, "a.example:5,name=a", resolve_every=None) as named:
@@ -149,6 +159,9 @@ async def test_names_may_be_looked_up_once_only() -> None:
         assert names.asked == ["a.example"]
         named.pool.change_settings(GuardSettings(resolve_every=5.0))
         await named.pass_time(5.0, asked=2)
+        assert names.asked == ["a.example"] * 2
+        named.pool.change_settings(GuardSettings(resolve_every=None))
+        await named.pass_time(100 * EVERY)
         assert names.asked == ["a.example"] * 2
 
 

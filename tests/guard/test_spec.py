@@ -35,6 +35,7 @@ def test_everything_at_once() -> None:
     )  # fmt: skip
     assert str(spec) == text
     assert parse_upstream(spec) is spec
+    assert parse_upstream(Address("::1", 5432)) == UpstreamSpec(Address("::1", 5432))
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ PROGRAM = "tieline"
 #: The commands: where each is found, and what it is for. Only the one that runs is imported.
 COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("tieline.cli.serve:command", N_("listen, show what arrives and answer it")),
+    "guard": ("tieline.cli.guard:command", N_("relay connections, with limits at the door")),
     "connect": ("tieline.cli.connect:command", N_("hold a conversation with a server")),
     "send": ("tieline.cli.send:command", N_("send one message and show the reply")),
     "ctl": ("tieline.cli.ctl:command", N_("look into a running server and direct it")),

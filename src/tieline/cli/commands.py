@@ -5,19 +5,20 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from ..errors import TielineError
 from ..rules import nearest
 from .help_screen import command_screen, group_screen
 from .log import Log
 from .options import PLACES, keys, table_of
 from .parameters import shared_settings
-from .settings import SettingsFile, check_environment, read_settings
+from .settings import Names, SettingsFile, check_environment, read_settings
 from .translation import LANGUAGES, N_, use_language, with_hint
 from .translation import gettext as _
 
@@ -26,6 +27,9 @@ __all__ = [
     "Command",
     "Commands",
     "Shared",
+    "context_again",
+    "inner_contexts",
+    "inner_values",
     "parse_again",
     "read_file",
     "said_before_parsing",
@@ -67,6 +71,11 @@ class Command(click.Command):
     Args:
         examples: command lines, perhaps with a remark that is translated.
         check: says what makes no sense among its settings together, before anything is begun.
+        kind: what inner tables of its own it has in a settings file: `listener` for
+            `[guard.listener.NAME]`; empty (default): none.
+        outer: settings that have no place in an inner table.
+        check_all: for one with inner tables, gives what makes no sense, in any of them or between
+            them; of a context in which each setting by itself is right.
     """
 
     def __init__(
@@ -74,11 +83,17 @@ class Command(click.Command):
         *args: Any,
         examples: Collection[str] = (),
         check: Callable[[dict[str, Any]], object] | None = None,
+        kind: str = "",
+        outer: Collection[str] = (),
+        check_all: Callable[[click.Context], Iterable[TielineError]] | None = None,
         **attributes: Any,
     ) -> None:
         super().__init__(*args, **attributes)
         self.examples = examples
         self.check = check
+        self.kind = kind
+        self.check_all = check_all
+        self._outer = {*outer, *_SHARED}
         self.params += shared_settings(_load_settings)
         self.params.append(
             click.Option(
@@ -86,6 +101,13 @@ class Command(click.Command):
                 callback=_show_everything, help=N_("show this and exit"),
             )
         )  # fmt: skip
+
+    @property
+    def names(self) -> Names:
+        """The names that its table in a settings file may have."""
+        own = keys(self)
+        inner = own - {name.replace("_", "-") for name in self._outer} if self.kind else ()
+        return Names(own, self.kind, inner)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write(self.screen(ctx, everything=False))
@@ -162,11 +184,15 @@ class Commands(click.Group):
         found = {name: text for name, (_place, text) in self.found.items()}
         formatter.write(group_screen(ctx, self._title, self._examples, found))
 
-    def tables(self) -> dict[str, Callable[[], Collection[str]]]:
+    def tables(self) -> dict[str, Callable[[], Names]]:
         """What tells the names of each command's settings in a file, when it is asked."""
 
-        def known(name: str) -> Callable[[], Collection[str]]:
-            return lambda: keys(self.get_command(click.Context(self), name) or self)
+        def known(name: str) -> Callable[[], Names]:
+            def names() -> Names:
+                command = self.get_command(click.Context(self), name) or self
+                return command.names if isinstance(command, Command) else Names(keys(command))
+
+            return names
 
         return {name: known(name) for name in self.found if name not in _WITHOUT_TABLE}
 
@@ -175,6 +201,8 @@ class Commands(click.Group):
 _WITHOUT_TABLE = frozenset({"completion", "config"})
 
 _ARGUMENTS = "tieline.arguments"
+
+_BEFORE_A_FILE = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 
 
 def _show_everything(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -240,9 +268,61 @@ def parse_again(ctx: click.Context) -> dict[str, Any]:
     Raises:
         SettingError, click.UsageError: the file has become one that cannot be used.
     """
+    params = context_again(ctx).params
+    return {name: value for name, value in params.items() if name not in _SHARED}
+
+
+def context_again(ctx: click.Context) -> click.Context:
+    """The context that a command which is running would have now: its settings file is read
+    again.
+
+    Raises:
+        SettingError, click.UsageError: the file has become one that cannot be used.
+    """
     parent = ctx.parent
     assert parent is not None
     if parent.params.get("config") is not None:
         _load_settings(parent, parent.command.params[0], parent.params["config"])
-    again = ctx.command.make_context(ctx.info_name, list(ctx.meta[_ARGUMENTS]), parent)
-    return {name: value for name, value in again.params.items() if name not in _SHARED}
+    return ctx.command.make_context(ctx.info_name, list(ctx.meta[_ARGUMENTS]), parent)
+
+
+# ---- Inner tables of a settings file
+
+
+def inner_contexts(ctx: click.Context) -> list[click.Context]:
+    """A context for each inner table that a command has in the settings file, in their order."""
+    file: SettingsFile | None = ctx.meta.get(PLACES)
+    names = [] if file is None else file.inner.get(table_of(ctx), {})
+    return [
+        click.Context(
+            ctx.command, parent=ctx, info_name=name, auto_envvar_prefix=ctx.auto_envvar_prefix
+        )
+        for name in names
+    ]
+
+
+def inner_values(
+    ctx: click.Context, above: dict[str, Any], without: Collection[str] = ()
+) -> dict[str, Any]:
+    """What holds for an inner table: what a flag or the environment says, then the table, then
+    what holds for the command.
+
+    Args:
+        ctx: one of `inner_contexts`.
+        above: what holds for the command.
+        without: settings of which the table's beat even what a flag or the environment says.
+
+    Raises:
+        SettingError: a value in the table has no meaning.
+    """
+    assert ctx.parent is not None
+    file: SettingsFile = ctx.meta[PLACES]
+    values = file.inner[table_of(ctx)][ctx.info_name or ""]
+    held = dict(above)
+    for param in ctx.command.params:
+        name = param.name or ""
+        said = ctx.parent.get_parameter_source(name) in _BEFORE_A_FILE
+        if name in values and not (said and name not in without):
+            ctx.set_parameter_source(name, ParameterSource.DEFAULT_MAP)
+            held[name] = param.process_value(ctx, values[name])
+    return held

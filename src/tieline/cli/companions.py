@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..address import parse_address
-from ..server import Server
+from ..listening import Listening
 from .control_path import AUTO, CONTROL
 from .options import Setting
 from .parameters import Written
@@ -49,7 +49,7 @@ class Beside:
 
 
 @contextlib.asynccontextmanager
-async def companions(server: Server, given: dict[str, Any]) -> AsyncIterator[Beside]:
+async def companions(server: Listening, given: dict[str, Any]) -> AsyncIterator[Beside]:
     """Run what was asked for until the server has ended, its draining included.
 
     Args:

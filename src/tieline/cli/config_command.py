@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,10 +12,10 @@ import click
 from click.core import ParameterSource, iter_params_for_processing
 
 from ..errors import SettingError, TielineError, UsageError
-from .commands import ENVIRONMENT, Command, Commands, Shared, read_file
+from .commands import ENVIRONMENT, Command, Commands, Shared, inner_contexts, read_file
 from .exits import Exit
 from .log import Log
-from .options import PLACES, Setting, place_of, settings
+from .options import PLACES, Setting, inner_of, place_of, placed, settings
 from .parameters import shared_settings
 from .settings import SettingsFile
 from .translation import N_, hint_of, ngettext, sentence, with_hint
@@ -72,6 +71,7 @@ def _check_file(ctx: click.Context, path: Path, log: Log) -> bool:
         log.error(problem)
     if not problems:
         count = sum(len(v) if isinstance(v, dict) else 1 for v in file.values.values())
+        count += sum(len(v) for tables in file.inner.values() for v in tables.values())
         text = ngettext("{path}: {count} setting, all right", "{path}: {count} settings, all right",
                         count)  # fmt: skip
         log.notice(text.format(path=path, count=count))
@@ -91,12 +91,34 @@ def _wrong_values(file: SettingsFile, root: Commands) -> Iterator[SettingError]:
     for name in root.tables():
         if name in file.values and (found := root.get_command(above, name)) is not None:
             ctx = click.Context(found, parent=above, info_name=name)
-            yield from _wrong_in(ctx, file.values[name])
+            yield from _wrong_in(ctx, file.values[name], file.inner.get(name, {}))
 
 
-def _wrong_in(ctx: click.Context, values: dict[str, Any]) -> Iterator[SettingError]:
+def _wrong_in(
+    ctx: click.Context, values: dict[str, Any], inner: dict[str, dict[str, Any]] | None = None
+) -> Iterator[SettingError]:
     """What has no meaning among the settings of one command, alone or together."""
-    right = True
+    wrong = list(_wrong_alone(ctx, values))
+    for below in inner_contexts(ctx) if inner else ():
+        wrong += _wrong_alone(below, inner[below.info_name or ""] if inner else {})
+    yield from wrong
+    command = ctx.command
+    if wrong or not isinstance(command, Command):
+        return
+    # Nothing but what the file says: without what a command line must have.
+    whole = command.make_context(ctx.info_name, [], parent=ctx.parent, resilient_parsing=True)
+    try:
+        if command.check is not None:
+            command.check(whole.params)
+    except TielineError as error:
+        yield _placed(error, whole)
+    else:
+        for each in command.check_all(whole) if command.check_all is not None else ():
+            yield _placed(each, whole)
+
+
+def _wrong_alone(ctx: click.Context, values: dict[str, Any]) -> Iterator[SettingError]:
+    """What has no meaning by itself."""
     for param in ctx.command.params:
         if not isinstance(param, Setting) or param.name not in values:
             continue
@@ -104,27 +126,17 @@ def _wrong_in(ctx: click.Context, values: dict[str, Any]) -> Iterator[SettingErr
         try:
             param.process_value(ctx, values[param.name])
         except SettingError as error:
-            right = False
             yield error
-    if right and isinstance(ctx.command, Command) and ctx.command.check is not None:
-        # Nothing but what the file says: without what a command line must have.
-        whole = ctx.command.make_context(
-            ctx.info_name, [], parent=ctx.parent, resilient_parsing=True
-        )
-        try:
-            ctx.command.check(whole.params)
-        except TielineError as error:
-            yield _placed(error, ctx)
 
 
 def _placed(error: TielineError, ctx: click.Context) -> SettingError:
-    """The error with the line of one of the settings it speaks of."""
+    """The error with the line of one of the settings it speaks of; else with the file."""
+    found = placed(error, ctx)
+    if isinstance(found, SettingError) and "place" in found.fields:
+        return found
     file: SettingsFile = ctx.meta[PLACES]
-    spoken_of = [*error.fields, *(str(each).removeprefix("--") for each in error.fields.values())]
-    spoken_of += re.findall(r"--([a-z-]+)", error.template)
-    place = file.place(*(f"{ctx.info_name}.{name}" for name in spoken_of))
     detail = with_hint(sentence(error), hint_of(error))
-    return SettingError("{place}: {detail}", place=place, detail=detail)
+    return SettingError("{place}: {detail}", place=str(file.path), detail=detail)
 
 
 # ---- show
@@ -213,6 +225,7 @@ def _effective(ctx: click.Context, command_line: tuple[str, ...]) -> Iterator[Sh
         assert found is not None
         below = click.Context(found, parent=above, info_name=table)
         yield from _settings_of(below, arguments, table)
+        yield from _inner_settings_of(below)
 
 
 def _settings_of(ctx: click.Context, arguments: list[str], table: str) -> Iterator[Shown]:
@@ -229,6 +242,21 @@ def _settings_of(ctx: click.Context, arguments: list[str], table: str) -> Iterat
         said = _SOURCES.get(source, "default")
         if param.key != "config" and (param.name not in shared or said != "default"):
             yield Shown(table, param.key, _plain(value), said, place_of(ctx, param))
+
+
+def _inner_settings_of(ctx: click.Context) -> Iterator[Shown]:
+    """What the tables inside a command's own say; all else in them is as it is in that one."""
+    file: SettingsFile | None = ctx.meta[PLACES]
+    for below in inner_contexts(ctx):
+        assert file is not None
+        written = file.inner[ctx.info_name or ""][below.info_name or ""]
+        for param in ctx.command.params:
+            if not isinstance(param, Setting) or param.name not in written:
+                continue
+            below.set_parameter_source(param.name, ParameterSource.DEFAULT_MAP)
+            param.process_value(below, written[param.name])
+            value = _plain(written[param.name])
+            yield Shown(inner_of(below), param.key, value, "file", place_of(below, param))
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ import click
 
 from .parameters import Written
 
-__all__ = ["AUTO", "CONTROL", "default_control_path"]
+__all__ = ["AUTO", "CONTROL", "control_path_of", "default_control_path"]
 
 #: How it is written that the path is the default one.
 AUTO = "auto"
@@ -22,6 +22,12 @@ def default_control_path(environment: Mapping[str, str], user: int) -> str:
     if folder:
         return os.path.join(folder, "tieline.sock")
     return "/run/tieline.sock" if user == 0 else f"/tmp/tieline-{user}.sock"
+
+
+def control_path_of(path: str, name: str) -> str:
+    """The path for one of several servers of a process: with its name in it."""
+    root, extension = os.path.splitext(path)
+    return f"{root}-{name}{extension}"
 
 
 def _path(text: str) -> str:

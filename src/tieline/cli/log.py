@@ -12,6 +12,7 @@ from typing import Any, Literal, TextIO
 from .payload import Payload
 from .translation import gettext as _
 from .translation import hint_of, sentence, with_hint
+from .units import format_duration
 from .visible import hexadecimal, visible
 
 __all__ = ["Direction", "Form", "Log", "wants_color"]
@@ -97,6 +98,34 @@ class Log:
             arrow, plain, color = _ARROWS[direction]
             self._line(id, peer, f"{self._paint(self._fitting(arrow, plain), color)} {text}")
 
+    def relayed(self, id: int, peer: object, listener: str, upstream: str, **more: Any) -> None:
+        """A guard's session has its upstream. `more`: what else programs are told."""
+        if self.form == "json":
+            self._event(
+                "relayed", id=id, peer=str(peer), listener=listener or None, upstream=upstream,
+                **more,
+            )  # fmt: skip
+        elif not self._quiet:
+            text = " ".join(filter(None, (listener, self.arrow, upstream)))
+            self._line(id, peer, self._paint(text, _DIM))
+
+    def session_closed(
+        self, id: int, peer: object, listener: str, upstream: str | None, reason: str,
+        sent: int, received: int, seconds: float,
+    ) -> None:  # fmt: skip
+        """A guard's session has ended. Bytes are the client's: sent to it, received from it."""
+        if self.form == "json":
+            self._event(
+                "close", id=id, peer=str(peer), reason=reason, bytes_received=received,
+                bytes_sent=sent, listener=listener or None, upstream=upstream,
+                duration=round(seconds, 3),
+            )  # fmt: skip
+        elif not self._quiet:
+            text = _("closed: {reason} ({received} bytes in, {sent} bytes out, {time})")
+            time = format_duration(round(seconds, 3) if seconds < 10 else round(seconds))
+            text = text.format(reason=reason, received=received, sent=sent, time=time)
+            self._line(id, peer, self._paint(f"{listener} {text}".lstrip(), _DIM))
+
     def reply(self, payload: Payload) -> None:
         """A message that was asked for: nothing but it, one line."""
         text = hexadecimal(payload.data) if self.form == "hex" else payload.readable
@@ -116,6 +145,11 @@ class Log:
     def print(self, text: str) -> None:
         """A line of what was asked for, on stdout."""
         self._out(text + "\n")
+
+    @property
+    def shows_connections(self) -> bool:
+        """Whether anybody is shown that they come and go."""
+        return self.form == "json" or not self._quiet
 
     @property
     def arrow(self) -> str:

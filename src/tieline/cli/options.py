@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from ..errors import SettingError
+from ..errors import SettingError, TielineError
+from .translation import hint_of, sentence, with_hint
 
-__all__ = ["PLACES", "Setting", "keys", "place_of", "settings", "table_of"]
+__all__ = ["PLACES", "Setting", "inner_of", "keys", "place_of", "placed", "settings", "table_of"]
 
 #: Under which key of a context's `meta` its settings file is kept.
 PLACES = "tieline.settings"
@@ -65,9 +67,12 @@ def place_of(ctx: click.Context, setting: Setting) -> str:
     file = ctx.meta.get(PLACES)
     if source is not ParameterSource.DEFAULT_MAP or file is None:
         return ""
-    table = table_of(ctx)
-    inside = bool(table) and file.has(table, name)
-    place: str = file.place(f"{table}.{name}" if inside else name)
+    table, inner = table_of(ctx), inner_of(ctx)
+    if inner and name in file.inner[table][ctx.info_name]:
+        path = f"{inner}.{name}"
+    else:
+        path = f"{table}.{name}" if table and file.has(table, name) else name
+    place: str = file.place(path)
     return place
 
 
@@ -77,6 +82,42 @@ def table_of(ctx: click.Context) -> str:
     while at.parent is not None and at.parent.parent is not None:
         at = at.parent
     return (at.info_name or "") if at.parent is not None else ""
+
+
+def inner_of(ctx: click.Context) -> str:
+    """The table of the settings file, inside the command's, that belongs to what runs here, such
+    as `guard.listener.NAME`; empty where it has none of its own."""
+    if ctx.parent is None or ctx.parent.command is not ctx.command:
+        return ""
+    return f"{table_of(ctx)}.{getattr(ctx.command, 'kind', '')}.{ctx.info_name}"
+
+
+def placed(error: TielineError, ctx: click.Context, *also: str) -> TielineError:
+    """The error with the line of one of the settings that it speaks of, where the settings file
+    has one; else, of an inner table, with that table's.
+
+    Args:
+        error: what makes no sense.
+        ctx: whose settings.
+        also: settings that it may be about without naming them.
+    """
+    file = ctx.meta.get(PLACES)
+    if file is None or "place" in error.fields:
+        return error
+    spoken_of = [*error.fields, *(str(each).removeprefix("--") for each in error.fields.values())]
+    spoken_of += [*re.findall(r"--([a-z-]+)", error.template), *also]
+    inner = inner_of(ctx)
+    tables = [inner, table_of(ctx)] if inner else [table_of(ctx)]
+    for table in tables:
+        place = file.place(*(f"{table}.{name}" for name in spoken_of))
+        if place != str(file.path):
+            break
+    else:
+        if not inner:
+            return error
+        place = file.place_of_key(tuple(inner.split(".")))
+    detail = with_hint(sentence(error), hint_of(error))
+    return SettingError("{place}: {detail}", place=place, detail=detail)
 
 
 def keys(command: click.Command) -> set[str]:

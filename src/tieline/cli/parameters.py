@@ -12,6 +12,7 @@ from ..charset import Charset
 from ..errors import SettingError, TielineError
 from ..framing import Delimiter, Fixed, Framing, Gap, LengthPrefix, Line, Raw
 from ..limits import RULES
+from ..rules import Rule
 from . import units
 from .decoding import ERRORS
 from .limit_values import default_of, metavar_of, parse_limit, written_name
@@ -34,6 +35,7 @@ __all__ = [
     "charset_of",
     "limit_settings",
     "parse_framing",
+    "rule_setting",
     "shared_settings",
     "text_settings",
 ]
@@ -166,13 +168,29 @@ def limit_settings(brief: Iterable[str], without: Iterable[str] = ()) -> tuple[S
 
 
 def _limit_setting(name: str, *, brief: bool) -> Setting:
-    rule = RULES[name]
+    return rule_setting(
+        name, RULES[name], lambda text: parse_limit(name, text), default_of(name), brief=brief
+    )
+
+
+def rule_setting(
+    name: str, rule: Rule, read: Callable[[str], Any], default: str, *, brief: bool
+) -> Setting:
+    """A setting after a rule.
+
+    Args:
+        name: what it is called, with underscores.
+        rule: its unit and its help.
+        read: reads a value from what people write.
+        default: as people write it.
+        brief: whether `-h` shows it.
+    """
     several = rule.unit in ("networks", "limits")
     return Setting(
         ["--" + written_name(name)],
-        type=Written(rule.unit, lambda text: parse_limit(name, text)),
+        type=Written(rule.unit, read),
         metavar=metavar_of(rule),
-        default=None if several else default_of(name),
+        default=None if several else default,
         multiple=several,
         callback=_joined if several else None,
         help=rule.help,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
@@ -21,7 +21,7 @@ from .translation import gettext as _
 from .translation import hint_of, sentence, with_hint
 from .units import format_duration
 
-__all__ = ["Reload", "check_drain"]
+__all__ = ["Changes", "Reload", "check_drain", "say_refused", "say_reloaded"]
 
 #: What is no limit and takes effect at once.
 _LIVE = ("drain", "drain_spread")
@@ -60,19 +60,14 @@ class Reload:
             given = parse_again(self._ctx)
             changes = self._change(given)
         except (TielineError, click.UsageError) as error:
-            self._refuse(file, error)
+            say_refused(self._log, file, error)
             return
         later = [
             written_name(name)
             for name, value in given.items()
             if name not in RULES and name not in _LIVE and value != self._given[name]
         ]
-        self._log.event(
-            "reloaded", file=file, needs_restart=later,
-            changes={name: {"old": old, "new": new} for name, (old, new) in changes.items()},
-        )  # fmt: skip
-        for line in _told(file, changes, later, self._log.arrow):
-            self._log.notice(line)
+        say_reloaded(self._log, file, changes, later)
 
     def _change(self, given: dict[str, Any]) -> Changes:
         check_drain(given)
@@ -93,14 +88,26 @@ class Reload:
                 setattr(self._service, name, new)
         return changes
 
-    def _refuse(self, file: str, error: Exception) -> None:
-        if isinstance(error, click.UsageError):
-            said = error.format_message()
-        else:
-            said = with_hint(sentence(error), hint_of(error))
-        self._log.event("reload_failed", file=file, detail=said)
-        text = _("SIGHUP: nothing has changed, since the settings cannot be used: {detail}")
-        self._log.complain(text.format(detail=said))
+
+def say_refused(log: Log, file: str, error: Exception) -> None:
+    """Say why nothing has changed."""
+    if isinstance(error, click.UsageError):
+        said = error.format_message()
+    else:
+        said = with_hint(sentence(error), hint_of(error))
+    log.event("reload_failed", file=file, detail=said)
+    text = _("SIGHUP: nothing has changed, since the settings cannot be used: {detail}")
+    log.complain(text.format(detail=said))
+
+
+def say_reloaded(log: Log, file: str, changes: Changes, later: Sequence[str], **more: Any) -> None:
+    """Say what has changed, and what only a restart would change. `more`: for programs."""
+    log.event(
+        "reloaded", file=file, needs_restart=later,
+        changes={name: {"old": old, "new": new} for name, (old, new) in changes.items()}, **more,
+    )  # fmt: skip
+    for line in _told(file, changes, later, log.arrow):
+        log.notice(line)
 
 
 def _told(file: str, changes: Changes, later: Iterable[str], arrow: str) -> list[str]:

@@ -13,7 +13,13 @@ from .exits import Exit
 from .log import Log
 from .translation import gettext as _
 
-__all__ = ["exit_of_signal", "raise_descriptor_limit", "run_command", "run_loop"]
+__all__ = [
+    "descriptors_allowed",
+    "exit_of_signal",
+    "raise_descriptor_limit",
+    "run_command",
+    "run_loop",
+]
 
 
 def run_loop(make: Callable[[], Coroutine[Any, Any, int]], loop: str = "asyncio") -> int:
@@ -67,6 +73,11 @@ async def _until_signal(make: Callable[[], Coroutine[Any, Any, int]], log: Log) 
 def exit_of_signal(number: signal.Signals) -> Exit:
     """The exit code of a command that a signal ended."""
     return Exit.INTERRUPTED if number == signal.SIGINT else Exit.TERMINATED
+
+
+def descriptors_allowed() -> int:
+    """How many files this process could have open."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
 def raise_descriptor_limit() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import ssl
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import Any
 import click
 
 from ..address import Address, parse_address, parse_port
-from ..errors import SettingError, UsageError
+from ..errors import UsageError
 from ..limits import RULES, Limits
 from ..server import Server
 from ..server import serve as make_server
@@ -20,14 +19,15 @@ from .companions import companion_settings, companions
 from .exits import Exit
 from .forms import form_of, form_settings
 from .handlers import load_handler
+from .listening_settings import listening_settings
 from .log import Log
 from .options import PLACES, Setting, settings
-from .parameters import COUNT, DURATION, PAUSE, Written, charset_of, limit_settings, text_settings
+from .parameters import Written, charset_of, limit_settings, text_settings
 from .payload import Outgoing
 from .payload_framing import PayloadFraming
 from .reload import Reload, check_drain
 from .running import exit_of_signal, raise_descriptor_limit, run_loop
-from .service import HandlerReports, Service
+from .service import Service, report
 from .serving import handed_over, serve_notifying
 from .tls_settings import server_context
 from .translation import N_
@@ -37,18 +37,6 @@ from .written import parse_escapes
 __all__ = ["command"]
 
 _BRIEF_LIMITS = ("idle", "per_client")
-
-
-def _mode(text: str) -> int:
-    try:
-        mode = int(text, 8)
-    except ValueError:
-        mode = -1
-    if not 0 <= mode <= 0o777:
-        raise SettingError(
-            "{text!r} is not a file's mode", hint="write it as 600 or 660", text=text
-        )
-    return mode
 
 
 _WHERE_AND_WHAT = (
@@ -74,35 +62,6 @@ _WHERE_AND_WHAT = (
         help=N_("answer by a function of yours: module:function"),
     ),
     Setting(["--once"], is_flag=True, brief=True, help=N_("serve one connection, then end")),
-)  # fmt: skip
-
-_OTHERS = (
-    Setting(
-        ["--backlog"], type=COUNT, default="4096",
-        help=N_("clients that the kernel holds until they are let in"),
-    ),
-    Setting(
-        ["--unix-mode"], type=Written("MODE", _mode),
-        help=N_("permission bits of a Unix socket's file, such as 660"),
-    ),
-    Setting(["--tls-cert"], metavar="FILE", help=N_("speak TLS with this certificate chain (PEM)")),
-    Setting(["--tls-key"], metavar="FILE", help=N_("its key, if it is not in the same file")),
-    Setting(
-        ["--tls-ca"], metavar="FILE",
-        help=N_("clients must show a certificate signed by one of these (PEM)"),
-    ),
-    Setting(
-        ["--drain"], type=DURATION, default="10s",
-        help=N_("after the first signal, connections have this long to finish"),
-    ),
-    Setting(
-        ["--drain-spread"], type=PAUSE, default="0s",
-        help=N_("idle ones are closed one by one over this time, not all at once"),
-    ),
-    Setting(
-        ["--loop"], type=click.Choice(["asyncio", "uvloop"]), default="asyncio",
-        help=N_("the event loop"),
-    ),
 )  # fmt: skip
 
 
@@ -131,7 +90,8 @@ def check(given: dict[str, Any]) -> None:
 )
 @settings(
     *_WHERE_AND_WHAT, *text_settings(), *form_settings(),
-    *limit_settings(_BRIEF_LIMITS, without=("max_message",)), *_OTHERS, *companion_settings(),
+    *limit_settings(_BRIEF_LIMITS, without=("max_message",)), *listening_settings(),
+    *companion_settings(),
 )  # fmt: skip
 @click.pass_context
 def command(ctx: click.Context, /, **given: Any) -> int:
@@ -139,7 +99,7 @@ def command(ctx: click.Context, /, **given: Any) -> int:
     shared: Shared = ctx.obj
     _check_together(given)
     log = shared.log(form_of(hex=given["hex"], json=given["json"], raw=given["raw"]))
-    _report(log, shared.verbose)
+    report(log, shared.verbose)
     service = Service(log, once=given["once"])
     tls = server_context(given["tls_cert"], given["tls_key"], given["tls_ca"])
     with handed_over() as sockets:
@@ -153,15 +113,6 @@ def command(ctx: click.Context, /, **given: Any) -> int:
         reads = ctx.meta.get(PLACES) is not None
         reload = Reload(ctx, given, server, service, log, tls) if reads else None
         return run_loop(lambda: _serve(service, server, given, reload), given["loop"])
-
-
-def _report(log: Log, verbose: bool) -> None:
-    """Show what the library logs."""
-    logger = logging.getLogger("tieline")
-    logger.addHandler(HandlerReports(log, verbose=verbose))
-    logger.propagate = False
-    if verbose:
-        logger.setLevel(logging.INFO)
 
 
 def _addresses(

@@ -29,7 +29,15 @@ from .visible import visible
 from .watched import WatchedConnection, send_shown
 from .written import Parts
 
-__all__ = ["HandlerReports", "Service", "how_to_talk"]
+__all__ = [
+    "HandlerReports",
+    "Refusals",
+    "Service",
+    "how_to_look",
+    "how_to_talk",
+    "report",
+    "tell_of_signal",
+]
 
 
 class Service:
@@ -46,9 +54,8 @@ class Service:
         self._served: Connection | None = None
         self._watched: dict[int, WatchedConnection] = {}
         self._closing: asyncio.Task[None] | None = None
-        # When the next refusal may be shown, and how many were not since the last one.
-        self._refusals_from = 0.0
-        self._refusals_unshown = 0
+        #: A client was told no at the door.
+        self.on_refuse = Refusals(log)
         self.server: Server | None = None
         #: Seconds that connections have to finish, and over which idle ones are closed.
         self.drain, self.drain_spread = 10.0, 0.0
@@ -99,21 +106,6 @@ class Service:
                 connection.bytes_sent, connection.bytes_received,
             )  # fmt: skip
 
-    def on_refuse(self, peer: Address, reason: CloseReason) -> None:
-        """A client was told no at the door. Shown once a second at most, with how many more."""
-        now = time.monotonic()
-        if now < self._refusals_from:
-            self._refusals_unshown += 1
-            return
-        unshown, self._refusals_unshown = self._refusals_unshown, 0
-        self._refusals_from = now + 1.0
-        self._log.event("refused", peer=str(peer), reason=reason.value, unshown=unshown)
-        text = _("refused {peer}: {reason}").format(peer=visible(str(peer)), reason=reason.value)
-        if unshown:
-            more = ngettext("and {count} more", "and {count} more", unshown)
-            text += " (" + more.format(count=unshown) + ")"
-        self._log.notice(text)
-
     def on_ready(self, server: Server, beside: Beside) -> None:
         """It listens."""
         addresses = [str(address) for address in server.addresses]
@@ -138,22 +130,64 @@ class Service:
 
     def on_signal(self, number: signal.Signals, first: bool) -> None:
         """SIGINT or SIGTERM has come."""
-        if not first:
-            self._log.notice(_("{signal}: leaving now").format(signal=number.name))
-            return
         assert self.server is not None
-        count = len(self.server)
-        self._log.event("draining", signal=number.name, connections=count)
-        if not count:
-            self._log.notice(_("{signal}: stopping").format(signal=number.name))
+        tell_of_signal(self._log, number, first, len(self.server), self.drain)
+
+
+class Refusals:
+    """Shows that a client was told no at the door: once a second at most, with how many more.
+
+    Args:
+        log: where it shows it.
+
+    Attributes:
+        head: what the line begins with.
+        more: what else programs are told.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self.head = ""
+        self.more: dict[str, Any] = {}
+        # When the next one may be shown, and how many were not since the last one.
+        self._from = 0.0
+        self._unshown = 0
+
+    def __call__(self, peer: Address, reason: CloseReason) -> None:
+        now = time.monotonic()
+        if now < self._from:
+            self._unshown += 1
             return
-        text = ngettext(
-            "{signal}: no newcomers; {count} connection has {time} to finish (again: leave now)",
-            "{signal}: no newcomers; {count} connections have {time} to finish (again: leave now)",
-            count,
+        unshown, self._unshown = self._unshown, 0
+        self._from = now + 1.0
+        self._log.event(
+            "refused", peer=str(peer), reason=reason.value, unshown=unshown, **self.more
         )
-        allowed = format_duration(self.drain)
-        self._log.notice(text.format(signal=number.name, count=count, time=allowed))
+        text = _("refused {peer}: {reason}").format(peer=visible(str(peer)), reason=reason.value)
+        if unshown:
+            more = ngettext("and {count} more", "and {count} more", unshown)
+            text += " (" + more.format(count=unshown) + ")"
+        self._log.notice(self.head + text)
+
+
+def tell_of_signal(
+    log: Log, number: signal.Signals, first: bool, count: int, seconds: float
+) -> None:
+    """Say what a signal means for `count` connections, which have so many seconds to finish."""
+    if not first:
+        log.notice(_("{signal}: leaving now").format(signal=number.name))
+        return
+    log.event("draining", signal=number.name, connections=count)
+    if not count:
+        log.notice(_("{signal}: stopping").format(signal=number.name))
+        return
+    text = ngettext(
+        "{signal}: no newcomers; {count} connection has {time} to finish (again: leave now)",
+        "{signal}: no newcomers; {count} connections have {time} to finish (again: leave now)",
+        count,
+    )
+    allowed = format_duration(seconds)
+    log.notice(text.format(signal=number.name, count=count, time=allowed))
 
 
 def how_to_talk(address: Address) -> list[str]:
@@ -196,6 +230,15 @@ def _own_name() -> str:
     if shutil.which("tieline") or os.path.basename(called) != "tieline":
         return "tieline"
     return os.path.relpath(called)
+
+
+def report(log: Log, verbose: bool) -> None:
+    """Show what the library logs."""
+    logger = logging.getLogger("tieline")
+    logger.addHandler(HandlerReports(log, verbose=verbose))
+    logger.propagate = False
+    if verbose:
+        logger.setLevel(logging.INFO)
 
 
 class HandlerReports(logging.Handler):

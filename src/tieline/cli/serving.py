@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 import socket
@@ -12,7 +13,7 @@ from ..run import serve_until_signal
 from ..systemd import Served, listening_sockets, notifying
 from .translation import ngettext
 
-__all__ = ["handed_over", "serve_notifying"]
+__all__ = ["handed_over", "handed_over_by_name", "serve_notifying"]
 
 
 @contextlib.contextmanager
@@ -22,8 +23,18 @@ def handed_over() -> Iterator[list[socket.socket]]:
     Raises:
         SettingError: what it hands over cannot be listened on.
     """
+    with handed_over_by_name() as named:
+        yield [listening for _name, listening in named]
+
+
+@contextlib.contextmanager
+def handed_over_by_name() -> Iterator[list[tuple[str, socket.socket]]]:
+    """As `handed_over`, each with its name."""
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(listening) for _name, listening in listening_sockets()]
+        named = listening_sockets()
+        for _name, listening in named:
+            stack.enter_context(listening)
+        yield named
 
 
 async def serve_notifying(
@@ -32,9 +43,13 @@ async def serve_notifying(
     ready: Callable[[Any], object],
     stop: Callable[[], Awaitable[object]],
     on_signal: Callable[[signal.Signals, bool], object],
-    on_hangup: Callable[[], object] | None,
+    on_hangup: Callable[[], asyncio.Task[None] | None] | None,
 ) -> signal.Signals | None:
-    """As `serve_until_signal`, and tell systemd how the server is doing, if it wants to know."""
+    """As `serve_until_signal`, and tell systemd how the server is doing, if it wants to know.
+
+    Args:
+        on_hangup: as there; what takes a while, it gives back as a task.
+    """
     async with notifying(server, status=lambda: _status(server)) as notifier:
 
         def when_ready(server: Any) -> None:
@@ -47,8 +62,12 @@ async def serve_notifying(
 
         def when_hung_up() -> None:
             assert on_hangup is not None
-            with notifier.reload():
-                on_hangup()
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(notifier.reload())
+                under_way = on_hangup()
+                if under_way is not None:
+                    later = stack.pop_all()
+                    under_way.add_done_callback(lambda _: later.close())
 
         return await serve_until_signal(
             server,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ..errors import SettingError, UsageError
 
-__all__ = ["client_context", "renew_certificate", "server_context"]
+__all__ = ["client_context", "renew_authorities", "renew_certificate", "server_context"]
 
 
 def server_context(cert: str | None, key: str | None, ca: str | None) -> ssl.SSLContext | None:
@@ -43,8 +43,22 @@ def renew_certificate(context: ssl.SSLContext, cert: str, key: str | None) -> No
     _load("--tls-cert", cert, lambda: context.load_cert_chain(cert, key))
 
 
+def renew_authorities(context: ssl.SSLContext, ca: str, setting: str) -> None:
+    """Trust those too from now on that the file has come to hold.
+
+    Raises:
+        SettingError: the file cannot be read or is not what it should be.
+    """
+    _load(setting, ca, lambda: context.load_verify_locations(ca))
+
+
 def client_context(
-    use: bool, ca: str | None, cert: str | None, key: str | None, insecure: bool
+    use: bool,
+    ca: str | None,
+    cert: str | None,
+    key: str | None,
+    insecure: bool,
+    ca_setting: str = "--tls-ca",
 ) -> ssl.SSLContext | None:
     """A client's side.
 
@@ -53,6 +67,7 @@ def client_context(
         ca: who signs the server's certificate, beside those this machine trusts.
         cert: a certificate of our own, with `key` if that is not in the same file.
         insecure: trust anybody.
+        ca_setting: what the setting of `ca` is called, for errors.
 
     Raises:
         SettingError: a file cannot be read or is not what it should be.
@@ -61,7 +76,7 @@ def client_context(
         return None
     context = ssl.create_default_context()
     if ca:
-        _load("--tls-ca", ca, lambda: context.load_verify_locations(ca))
+        _load(ca_setting, ca, lambda: context.load_verify_locations(ca))
     if cert:
         _load("--tls-cert", cert, lambda: context.load_cert_chain(cert, key))
     if insecure:
