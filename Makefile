@@ -18,7 +18,7 @@ test: $(VENV)/.dev ## install what the tests need, run them all
 	@scripts/install-test-peers
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-many: $(VENV)/.dev ## hold 15,000 connections at once (a minute or two)
+test-many: $(VENV)/.dev ## 15,000 connections; gigabytes through a guard; reloads under load (minutes)
 	@$(BIN)/python -m pytest tests/many $(ARGS)
 
 test-services: $(VENV)/.dev ## put real services behind a guard: Redis, SSH, PostgreSQL... (five minutes)
@@ -34,10 +34,10 @@ format: $(VENV)/.dev ## format the code, mend what the linter can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/.dev ## the whole benchmark, interleaved with its peers (an hour and a quarter)
+bench: $(VENV)/.dev ## the whole benchmark, interleaved with its peers (an hour and a half)
 	$(BIN)/python benchmarks/run.py
 
-bench-quick: $(VENV)/.dev ## the same in four minutes, with wider error bars
+bench-quick: $(VENV)/.dev ## the same in seven minutes, with wider error bars
 	$(BIN)/python benchmarks/run.py --quick
 
 soak: $(VENV)/.dev ## hammer the caps for a minute: never one too many, never a place lost

@@ -155,7 +155,7 @@ def test_a_drain_lets_sessions_finish(tieline: Tieline, service: Service, loop: 
     pytest.importorskip(loop)
     running = start_guard(tieline, service.address, "--drain", "1h", "--loop", loop)
     with connect(running.port) as client:
-        # The client spoke last, and nothing answers that: the session is busy.
+        # It is between two exchanges, as far as anybody can tell.
         assert client.recv(1) == b"a"
         running.line("→")
         running.send_signal(signal.SIGTERM)
