@@ -47,7 +47,7 @@ class Held:
         eligible = self.is_idle and self.is_receiving and not self.is_stuck
         return eligible and self.last_active <= before
 
-    def is_owed_by_kernel(self) -> bool:
+    def is_still_taking(self) -> bool:
         return self.is_stuck
 
 

@@ -108,7 +108,11 @@ class Endpoint:
     def peer_user(self) -> int | None:
         """The user id at the other end of a Unix socket, as the kernel vouches for it (SO_PEERCRED,
         unix(7)); `None` for any other peer, and once the connection is over."""
-        if self._state is State.CLOSED or not self.local.is_unix:
+        if self._state is State.CLOSED:
+            return None
+        # Not by its address: a PROXY header may name a path for what came over TCP.
+        domain = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN, 4)
+        if struct.unpack("i", domain)[0] != socket.AF_UNIX:
             return None
         raw = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         uid: int = struct.unpack("iII", raw)[1]

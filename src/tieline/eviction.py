@@ -34,7 +34,7 @@ class Evictable(Protocol):
     id: int
     client: Any
 
-    def is_owed_by_kernel(self) -> bool: ...
+    def is_still_taking(self) -> bool: ...
 
 
 C = TypeVar("C", bound=Evictable)
@@ -55,7 +55,7 @@ def idlest(connections: Iterable[C], before: float) -> C | None:
         (each for each in connections if _may_go(each, before)), key=lambda each: each.last_active
     )
     # The kernel is asked last, of few: a peer may still be taking what it holds.
-    return next((each for each in eligible if not each.is_owed_by_kernel()), None)
+    return next((each for each in eligible if not each.is_still_taking()), None)
 
 
 def idlest_of_biggest(
@@ -85,7 +85,7 @@ def idlest_of_biggest(
         kept, number, found = biggest[0]
         candidate = heapq.heappop(found)[2]
         # The kernel is asked last, of few: a peer may still be taking what it holds.
-        if not candidate.is_owed_by_kernel():
+        if not candidate.is_still_taking():
             going.append(candidate)
             kept += 1
         if found:

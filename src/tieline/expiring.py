@@ -158,6 +158,10 @@ class Expiring(Ending):
         connection that is over."""
         return bool(self._outgoing) or self._unconfirmed() > 0
 
+    def is_still_taking(self) -> bool:
+        """Whether somebody has not taken all that he was sent: then it is not evicted."""
+        return self.is_owed_by_kernel()
+
     def _unconfirmed(self) -> int:
         """Bytes that the kernel holds until the peer confirms them (SIOCOUTQ, tcp(7))."""
         answer = fcntl.ioctl(self._descriptor, termios.TIOCOUTQ, b"\0\0\0\0")

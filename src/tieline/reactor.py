@@ -106,8 +106,10 @@ class Reactor:
     @classmethod
     def _forget_closed_loops(cls) -> None:
         # A loop that was closed with connections still open cannot be told; its epoll is ours.
-        for loop in [loop for loop in cls._of if loop.is_closed()]:
-            cls._of.pop(loop)._epoll.close()
+        # Other threads have loops of their own, and come and go here too.
+        for loop in list(cls._of):
+            if loop.is_closed() and (reactor := cls._of.pop(loop, None)) is not None:
+                reactor._epoll.close()
 
     def turn(self) -> None:
         """Serve the sockets that are ready. asyncio calls it when any is."""

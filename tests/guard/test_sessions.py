@@ -12,6 +12,7 @@ from typing import Any
 import tieline
 from guard.relayed import RESET, accept, dial, listen, read_to_end, reset, session
 from support.clock import TICK, Clock
+from support.hooks import echo
 from tieline import Limits
 from tieline.guard import Guard, GuardSettings, UpstreamState
 from tieline.reasons import CloseReason
@@ -349,7 +350,7 @@ async def test_a_session_that_is_kicked_is_reset_on_both_sides() -> None:
 
 async def test_a_session_leaves_nothing_for_the_collector() -> None:
     """No cycles: thousands of short sessions a second would have it run all the time."""
-    async with tieline.serve(lambda connection, message: message, "127.0.0.1:0") as service:
+    async with tieline.serve(echo("responder"), "127.0.0.1:0") as service:
         upstreams = [closed_port(), str(service.addresses[0])]
         async with guarding(*upstreams, settings=NO_CHECKS) as (guard, _):
 

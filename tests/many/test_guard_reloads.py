@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -25,9 +26,13 @@ check-interval = "{interval}ms"
 """
 
 
-def free_port() -> int:
-    import socket
+def answer(connection: tieline.Connection, message: bytes) -> bytes:
+    """Say the same."""
+    return message
 
+
+def free_port() -> int:
+    """One that nobody has just now."""
     with socket.create_server(("127.0.0.1", 0)) as once:
         port: int = once.getsockname()[1]
         return port
@@ -54,7 +59,7 @@ async def test_ten_reloads_under_load(tmp_path: Path) -> None:
         services = [
             await stack.enter_async_context(
                 tieline.serve(
-                    lambda connection, message: message,
+                    answer,
                     "127.0.0.1:0",
                     limits=tieline.Limits(per_client=None),
                 )

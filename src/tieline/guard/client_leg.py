@@ -110,6 +110,11 @@ class ClientLeg(Leg):
             return True
         return (self._reactor.now or self._reactor.clock()) - self.last_received > _ANSWER
 
+    def is_still_taking(self) -> bool:
+        """Whether the client, or the upstream, has not taken all that it was sent."""
+        other = self._other
+        return self.is_owed_by_kernel() or (other is not None and other.is_owed_by_kernel())
+
     @property
     def is_finishing(self) -> bool:
         """Whether it ends as soon as nothing is under way."""
