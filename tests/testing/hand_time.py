@@ -33,6 +33,11 @@ class HandTime:
         heapq.heappush(self._timers, (self.now + seconds, next(self._numbers), timer))
         return timer
 
+    @property
+    def waiting(self) -> int:
+        """Timers that have neither gone off nor been cancelled."""
+        return sum(timer.call is not None for _, _, timer in self._timers)
+
     def advance(self, seconds: float) -> None:
         """Let time pass; what is due meanwhile is called at its time."""
         until = self.now + seconds

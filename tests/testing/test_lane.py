@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tieline import SettingError
 from tieline.testing import BlackHole, Cut, Delay, Fault, Rate, Reset, Slice, SlowClose, Stall
-from tieline.testing.faults import FAULTS, End
+from tieline.testing.effects import End
+from tieline.testing.faults import FAULTS
 from tieline.testing.lane import Finish, Lane, Pass, Wait
 
 anything = settings(deadline=None, max_examples=300)

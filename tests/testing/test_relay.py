@@ -108,12 +108,28 @@ async def test_last_words_before_a_reset_pass_even_if_the_other_side_is_speaking
     """What is sent to a peer that has reset fails; what it had said before is still there."""
     async with ends() as found:
         first, second = found.both_ways(direction)
-        await first.send(b"last words")
+        # All at once, so that the relay meets the words of the second side first.
+        second.socket.send(b"and you?")
+        first.socket.send(b"last words")
         first.reset()
-        await second.send(b"and you?")
         assert await second.receive(10) == b"last words"
         assert await second.is_reset()
         await found.is_over()
+
+
+@directions
+async def test_what_is_said_while_a_reset_is_on_its_way_is_for_nobody(direction: str) -> None:
+    time = HandTime()
+    async with ends(max_held=10_000, **by_hand(time)) as found:
+        first, second = found.both_ways(direction)
+        found.relay.add(Delay(5.0))
+        first.reset()
+        await found.relay.wait_happened("delay")
+        await second.send(DATA * 10)
+        assert found.connection.held == 0
+        time.advance(5)
+        assert await second.is_reset()
+        assert time.waiting == 0
 
 
 @directions
@@ -549,6 +565,28 @@ async def test_a_fault_that_is_added_again_begins_anew() -> None:
         assert found.relay.faults == [cut]
         await found.client.send(b"defgh")
         assert await found.server.receive_all() == b"defg"
+
+
+async def test_a_fault_that_is_added_again_may_change_its_direction() -> None:
+    async with ends() as found:
+        hole = found.relay.add(BlackHole(), direction="up")
+        found.relay.add(hole, direction="down")
+        await found.client.send(b"hello")
+        assert await found.server.receive(5) == b"hello"
+        await found.server.send(b"hello")
+        await found.relay.wait_happened(hole)
+        assert found.connection.bytes_down == 0
+
+
+async def test_a_connection_that_is_over_waits_for_no_time() -> None:
+    time = HandTime()
+    async with ends(**by_hand(time)) as found:
+        found.relay.add(Delay(5.0))
+        await found.client.send(b"hello")
+        await found.relay.wait_happened("delay")
+        assert time.waiting == 1
+        found.relay.reset_all()
+        assert time.waiting == 0
 
 
 async def test_a_fault_that_is_removed_twice() -> None:

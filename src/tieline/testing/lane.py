@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple, TypeAlias
 
-from .faults import Effect, End, Fault, Piece
+from .effects import Effect, End, Piece
+from .faults import Fault
 
 __all__ = ["Finish", "Lane", "Pass", "Step", "Wait"]
 

@@ -17,7 +17,8 @@ from ..listener import Listener
 from ..reactor import Reactor
 from ..resolve import lookup_name, not_resolved, open_connection
 from ..rules import Rule
-from .faults import Effect, Fault, Reset
+from .effects import Effect
+from .faults import Fault, Reset
 from .relayed import CallLater, Direction, RelayedConnection, reset_socket
 from .tally import Tally
 

@@ -16,7 +16,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from ..address import Address
 from ..reactor import READABLE, WRITABLE, Reactor
-from .faults import Effect, End, Fault
+from .effects import Effect, End
+from .faults import Fault
 from .lane import Finish, Lane, Pass, Wait
 
 __all__ = ["CallLater", "Direction", "Owner", "RelayedConnection", "Timer", "reset_socket"]
