@@ -21,6 +21,9 @@ MakeSocket: TypeAlias = Callable[[int, int], Any]
 _UNDER_WAY = frozenset({errno.EINPROGRESS, errno.EALREADY, errno.EINTR})
 _DONE = frozenset({0, errno.EISCONN})
 
+#: Ports from here on may be those of clients (net.ipv4.ip_local_port_range).
+_EPHEMERAL = 16_384
+
 
 class Connecting:
     """Connects without waiting; how long it may take is the caller's affair.
@@ -69,7 +72,8 @@ class Connecting:
                 if self._try(family, name):
                     return
             except OSError as error:
-                failure = error
+                # Without its traceback, whose frame holds it: a cycle otherwise.
+                failure = error.with_traceback(None)
         self._failed(failure)
 
     def _try(self, family: int, name: Any) -> bool:
@@ -94,6 +98,7 @@ class Connecting:
                 return True
             if code not in _DONE:
                 raise OSError(code, os.strerror(code))
+            _check_other(connecting, name)
         except OSError:
             connecting.close()
             raise
@@ -115,11 +120,15 @@ class Connecting:
             return
         self._socket = None
         self._reactor.unregister(connecting.fileno())
-        if code in _DONE:
-            self._connected(connecting, self._name)
-        else:
+        try:
+            if code not in _DONE:
+                raise OSError(code, os.strerror(code))
+            _check_other(connecting, self._name)
+        except OSError as error:
             connecting.close()
-            self.begin(OSError(code, os.strerror(code)))
+            self.begin(error.with_traceback(None))
+        else:
+            self._connected(connecting, self._name)
 
     def cancel(self) -> None:
         """Give up, and call nobody. Idempotent."""
@@ -131,3 +140,11 @@ class Connecting:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
+
+
+def _check_other(connected: Any, name: Any) -> None:
+    """See that it is connected to somebody else. Where nobody listens at a port that the kernel
+    may also give to those who connect, it may give that very port, and TCP connects the socket with
+    itself (simultaneous open, RFC 9293, 3.5)."""
+    if isinstance(name, tuple) and name[1] >= _EPHEMERAL and connected.getsockname() == name:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))

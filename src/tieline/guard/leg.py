@@ -23,19 +23,11 @@ from ..reasons import CloseReason
 from ..states import State
 from ..tls import TlsSocket
 from .carrying import Carrying
-from .splicing import NO_SPLICE, SPLICE_FROM, Pipe, Pipes
+from .splicing import NO_SPLICE, SPLICE_FROM, VIEWED, Pipe, Pipes
 
 __all__ = ["Direction", "Leg", "Look"]
 
-#: One for all sessions: bytes stay in it for the length of a call.
 _SIZE = SPLICE_FROM
-_BUFFER = bytearray(_SIZE)
-_VIEW = memoryview(_BUFFER)
-
-#: Its beginnings, of the sizes that most messages have: to make one costs as much as all the rest
-#: of passing a small message on that is not the kernel's.
-_VIEWS = [_VIEW[:size] for size in range(1_025)]
-_VIEWED = len(_VIEWS)
 
 #: Full reads in a row after which a stream is taken to be bulk, and spliced.
 _FULL_READS = 2
@@ -124,8 +116,9 @@ class Leg(Carrying):
         """The reactor's call: the socket may be ready. The hot path of a guard."""
         if (mask != READABLE or self._special) and not self._on_rare_event(mask):
             return
+        pipes = self._pipes
         try:
-            size = self._socket.recv_into(_BUFFER)  # type: ignore[union-attr]
+            size = self._socket.recv_into(pipes.buffer)  # type: ignore[union-attr]
         except BlockingIOError:
             return
         except OSError as error:
@@ -139,8 +132,8 @@ class Leg(Carrying):
         self.bytes_received += size
         other = self._other
         try:
-            view = _VIEWS[size] if size < _VIEWED else _VIEW[:size]
-            sent = other._socket.send(view)  # type: ignore[union-attr, arg-type]
+            view = pipes.views[size] if size < VIEWED else pipes.view[:size]
+            sent = other._socket.send(view)  # type: ignore[union-attr]
         except BlockingIOError:
             sent = 0
         except OSError as error:
@@ -154,7 +147,7 @@ class Leg(Carrying):
                 if size == _SIZE:
                     self._on_full_read()
                 return
-        other._owe(_VIEW[sent:size])  # type: ignore[union-attr]
+        other._owe(pipes.view[sent:size])  # type: ignore[union-attr]
 
     def _on_rare_event(self, mask: int) -> bool:
         """Everything but small data between two plain legs. Returns whether to read on."""
@@ -233,17 +226,18 @@ class Leg(Carrying):
             self._special = True
 
     def _splice(self) -> bool:
-        """Move what there is through a pipe, without a copy. Returns whether that could be tried:
-        without a pipe it is copied as before."""
+        """Move what there is through a pipe, without a copy. Returns whether that could be done:
+        if not, it is copied as before."""
         pipe = self._pipes.take()
         if pipe is None:
             return False
-        for _ in range(_SPLICES):
+        for turn in range(_SPLICES):
             size = self._fill(pipe)
             if not size:
-                # Read dry, or over: the pipe is still empty.
+                # The pipe is still empty. Splicing stops before an urgent byte as it does at the
+                # end, or where there is nothing: `recv` tells which.
                 self._pipes.give_back(pipe)
-                return True
+                return turn > 0 or self._state is State.CLOSED
             other = self._other
             if other is None or not other._take_from(pipe):
                 return True
@@ -253,21 +247,18 @@ class Leg(Carrying):
         return True
 
     def _fill(self, pipe: Pipe) -> int:
-        """Move what has come into an empty pipe. How much; 0: nothing now, or never again."""
+        """Move what has come into an empty pipe. How much; 0: that cannot be said."""
         try:
             size = pipe.fill(self._descriptor)
         except BlockingIOError:
-            # The pipe was empty, so it is the socket that is.
             return 0
         except OSError as error:
             if error.errno in NO_SPLICE:
-                # The bytes are still there: level-triggered, the next event copies them.
                 self._pipes.give_up()
             else:
                 self._call_failed(error)
             return 0
         if not size:
-            self._on_peer_end()
             return 0
         reactor = self._reactor
         self.last_received = reactor.now or reactor.clock()

@@ -12,13 +12,16 @@ import errno
 import fcntl
 import os
 
-__all__ = ["NO_SPLICE", "SPLICE_FROM", "Pipe", "Pipes"]
+__all__ = ["NO_SPLICE", "SPLICE_FROM", "VIEWED", "Pipe", "Pipes"]
 
 #: What `splice` says where there is none: in some sandboxes, for some kinds of sockets.
 NO_SPLICE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
 
 #: Reads as large as this, in bytes, are taken for bulk.
 SPLICE_FROM = 65_536
+
+#: Reads smaller than this, in bytes, have a view that is made already.
+VIEWED = 1_025
 
 #: Bytes that a pipe is made for. A pipe counts pages and not bytes, and each segment takes one.
 _PIPE_SIZE = 262_144
@@ -90,21 +93,31 @@ class Pipe:
 
 
 class Pipes:
-    """The pipes of one guard.
+    """What the sessions of one guard share: its pipes, and the buffer for what is copied.
+
+    Of one guard, and so of one thread: bytes are in the buffer for the length of a call, during
+    which other threads run.
 
     Args:
-        most: how many there may be at once.
+        most: how many pipes there may be at once.
 
     Attributes:
+        buffer: for one read.
+        view: all of it.
+        views: its beginnings, of the sizes that most messages have: to make one costs as much as
+            all the rest of passing a small message on that is not the kernel's.
         count: how many there are, in use or spare.
         short: times that a pipe was wanted and there was none to be had.
     """
 
-    __slots__ = ("_most", "_spare", "count", "short")
+    __slots__ = ("_most", "_spare", "buffer", "count", "short", "view", "views")
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
         self._spare: list[Pipe] = []
+        self.buffer = bytearray(SPLICE_FROM)
+        self.view = memoryview(self.buffer)
+        self.views = [self.view[:size] for size in range(VIEWED)]
         self.count = 0
         self.short = 0
 
