@@ -47,4 +47,7 @@ def test_reasons_are_words_for_log_lines_and_counters() -> None:
     for reason in CloseReason:
         assert str(reason) == reason.value == reason.name.lower()
     good = {reason for reason in CloseReason if reason.in_good_order}
-    assert good == {CloseReason.PEER_CLOSED, CloseReason.CLOSED, CloseReason.SHUTDOWN}
+    assert good == {
+        CloseReason.PEER_CLOSED, CloseReason.CLOSED, CloseReason.SHUTDOWN,
+        CloseReason.UPSTREAM_CLOSED,
+    }  # fmt: skip
