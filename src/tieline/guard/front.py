@@ -68,10 +68,10 @@ class Guard(Listening):
         """Not for applications, which call `tieline.guard.serve`."""
         specs = list(specs)
         check_together(settings, specs, tls, upstream_tls, upstream_name)
+        self.settings = settings
         super().__init__(
             addresses, backlog, unix_mode, limits, tls, on_open, on_close, on_refuse, admission
         )
-        self.settings = settings
         self.sources = Sources(settings.accept_proxy)
         self.introduced: dict[int, Introduction] = {}
         self.upstream_tls = upstream_tls
@@ -293,11 +293,18 @@ class Guard(Listening):
         old, self.settings = self.settings, new
         self.sources = sources
         self.pool.change_settings(new)
+        self._last_words = self._make_last_words(self.limits)
+        if self._acceptor is not None:
+            self._set_up_acceptor()
         return {
             name: (getattr(old, name), getattr(new, name))
             for name in changes
             if getattr(old, name) != getattr(new, name)
         }
+
+    def _make_last_words(self, limits: Any) -> dict[CloseReason, bytes]:
+        # Those who are asked for a name speak TLS, and could not read it.
+        return {} if self.settings.sni == "on" else super()._make_last_words(limits)
 
     def _check_limits(self, limits: Limits) -> None:
         if limits.refusal is not None and not limits.refusal.isprintable():
