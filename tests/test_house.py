@@ -22,7 +22,7 @@ LAYERS = [
     {"_version"},
     {"reasons"},
     {"errors"},
-    {"address", "rules"},
+    {"address", "rules", "doctor"},
     {"limits"},
     {
         "framing", "charset", "speaker", "states", "deadlines", "counters", "tcp_info", "drain",
@@ -42,7 +42,7 @@ LAYERS = [
     {"listening"},
     {"server"},
     {"blocking", "guard"},
-    {"run", "event_log", "metrics", "systemd"},
+    {"run", "event_log", "metrics", "systemd", "bench", "trace"},
     {"testing"},
     {"__init__"},
     {"control"},

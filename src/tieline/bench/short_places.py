@@ -1,0 +1,95 @@
+"""Places that make short connections: call, one exchange, end, and the next."""
+
+from __future__ import annotations
+
+from .long_places import LongPlace
+from .plan import Ending
+from .result import Failure
+
+__all__ = ["ShortPlace"]
+
+
+class ShortPlace(LongPlace):
+    """A connection for each exchange."""
+
+    __slots__ = ("_called", "_is_leaving")
+
+    def begin(self) -> None:
+        self._called = 0.0
+        self._is_leaving = False
+        now = self._load.reactor.clock()
+        self._next(now)
+
+    @property
+    def under_way(self) -> int:
+        return int(self.connected is not None)
+
+    def can_ask(self) -> bool:
+        return self.connected is None
+
+    def ask_due(self, now: float, due: float) -> None:
+        self.due = due
+        if self._load.is_measured(due):
+            self.recorder.lateness.append(now - due)
+        self._call(now)
+
+    def _call(self, now: float) -> None:
+        self._called = self.due or now
+        self._is_leaving = False
+        self.open()
+
+    def _next(self, now: float) -> None:
+        """The next connection, or none."""
+        if not self._load.is_free(self, now) and self._load.take_ticket():
+            self._call(now)
+
+    def _go_on(self, now: float) -> None:
+        # In `LongPlace`, what comes after opening: here the only exchange.
+        self.ask(now)
+
+    def _expect(self) -> None:
+        # None is like the other: each is the last of its connection.
+        self._answer = self._talk.answer_wire or None
+
+    def settle(self) -> None:
+        """Begin nothing more; what is under way is finished."""
+
+    def _after_exchange(self, now: float) -> None:
+        if self._load.plan.ending is Ending.SERVER:
+            # It is the server's to end; it has the time of an answer for that.
+            self._is_leaving = True
+            return
+        self.close()
+        if self._load.going or self._load.waiting:
+            self._next(now)
+
+    def _on_idle_end(self) -> None:
+        if not self._is_leaving:
+            self.fail(Failure.CLOSED_EARLY)
+            return
+        self.close()
+        if self._load.going:
+            self._next(self._load.reactor.clock())
+
+    def on_deadline(self, now: float) -> float | None:
+        if not (self.is_open and self._is_leaving):
+            return super().on_deadline(now)
+        due = self._asked + self._load.plan.reply_timeout
+        if now < due:
+            return due
+        self.fail(Failure.REPLY_TIMEOUT)
+        return None
+
+    def _after_failure(self) -> None:
+        if self._load.going:
+            # One that never asked anything found nobody, or no port: it rests.
+            self.begin_again(rest=not self._numbered)
+
+    def _begin_again(self) -> None:
+        if self._load.going and self.connected is None:
+            self._next(self._load.reactor.clock())
+
+    def _record_exchange(self, now: float) -> None:
+        super()._record_exchange(now)
+        if not self.due or self._load.is_measured(self.due):
+            self.recorder.whole.append(now - self._called)
