@@ -154,7 +154,9 @@ def test_tables_for_people(tieline: Tieline) -> None:
 def test_every_command_with_settings_is_shown(tieline: Tieline) -> None:
     running = tieline.run("config", "show")
     heads = [line for line in running.out.splitlines() if line.startswith("[")]
-    assert heads == ["[serve]", "[guard]", "[connect]", "[send]", "[ctl]"]
+    assert heads == [
+        "[serve]", "[guard]", "[connect]", "[send]", "[bench]", "[trace]", "[ctl]", "[doctor]",
+    ]  # fmt: skip
 
 
 def test_what_cannot_be_is_not_shown(tieline: Tieline) -> None:
@@ -164,7 +166,8 @@ def test_what_cannot_be_is_not_shown(tieline: Tieline) -> None:
     running = tieline.run("config", "show", "completion")
     assert running.code == 2
     assert running.err == (
-        "'completion' has no settings to show (there are serve, guard, connect, send, ctl)\n"
+        "'completion' has no settings to show "
+        "(there are serve, guard, connect, send, bench, trace, ctl, doctor)\n"
     )
 
 

@@ -25,7 +25,7 @@ VERBS = [
 ]  # fmt: skip
 GROUPS = ["", "ctl", "config"]
 COMMANDS = [
-    "serve", "guard", "connect", "send", "completion", "config check", "config show",
+    "serve", "guard", "connect", "send", "bench", "trace", "doctor", "completion", "config check", "config show",
     *(f"ctl {verb}" for verb in VERBS),
 ]  # fmt: skip
 

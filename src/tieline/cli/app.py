@@ -26,14 +26,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "guard": ("tieline.cli.guard:command", N_("relay connections, with limits at the door")),
     "connect": ("tieline.cli.connect:command", N_("hold a conversation with a server")),
     "send": ("tieline.cli.send:command", N_("send one message and show the reply")),
+    "trace": ("tieline.cli.trace:command", N_("draw what passes on the wire, step by step")),
     "ctl": ("tieline.cli.ctl:command", N_("look into a running server and direct it")),
+    "doctor": ("tieline.cli.doctor:command", N_("say how many connections this machine can hold")),
     "config": ("tieline.cli.config_command:command", N_("check and show settings")),
     "completion": ("tieline.cli.app:completion", N_("print the completion script of a shell")),
 }
 
 _EXAMPLES = (
     'tieline serve --port 7788 --encoding gbk --reply "thank you !"',
-    "tieline connect 127.0.0.1:7788",
     'tieline send 127.0.0.1:7788 "你好"',
 )
 

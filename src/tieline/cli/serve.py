@@ -16,6 +16,7 @@ from ..server import Server
 from ..server import serve as make_server
 from .commands import Command, Shared
 from .companions import companion_settings, companions
+from .doctor_at_start import shortage_of
 from .exits import Exit
 from .forms import form_of, form_settings
 from .handlers import load_handler
@@ -31,7 +32,6 @@ from .service import Service, report
 from .serving import handed_over, serve_notifying
 from .tls_settings import server_context
 from .translation import N_
-from .translation import gettext as _
 from .written import parse_escapes
 
 __all__ = ["command"]
@@ -107,12 +107,12 @@ def command(ctx: click.Context, /, **given: Any) -> int:
         server = _server(service, addresses, given, tls, sockets)
         service.server = server
         service.drain, service.drain_spread = given["drain"], given["drain_spread"]
-        _raise_descriptor_limit(server.limits, log)
+        raise_descriptor_limit()
         # Without a file there is nothing to read again: then a hangup ends it, as it ends any
         # program.
         reads = ctx.meta.get(PLACES) is not None
         reload = Reload(ctx, given, server, service, log, tls) if reads else None
-        return run_loop(lambda: _serve(service, server, given, reload), given["loop"])
+        return run_loop(lambda: _serve(service, server, given, log, reload), given["loop"])
 
 
 def _addresses(
@@ -163,20 +163,20 @@ def _server(
     )
 
 
-def _raise_descriptor_limit(limits: Limits, log: Log) -> None:
-    allowed = raise_descriptor_limit()
-    if limits.total is not None and 0 < allowed < limits.total:
-        text = _("this machine allows {allowed} open files, fewer than the {total} of --total")
-        log.notice(text.format(allowed=allowed, total=limits.total))
-
-
 async def _serve(
-    service: Service, server: Server, given: dict[str, Any], reload: Reload | None
+    service: Service, server: Server, given: dict[str, Any], log: Log, reload: Reload | None
 ) -> int:
     async with companions(server, given) as beside:
+
+        def ready(server: Server) -> None:
+            service.on_ready(server, beside)
+            total = None if given["once"] else server.limits.total
+            if text := shortage_of(total, len(server)):
+                log.notice(text)
+
         number = await serve_notifying(
             server,
-            ready=lambda server: service.on_ready(server, beside),
+            ready=ready,
             stop=service.stop,
             on_signal=service.on_signal,
             on_hangup=reload,
