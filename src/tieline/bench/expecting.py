@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Protocol
 
-__all__ = ["ANY_ANSWER", "Echo", "Expectation"]
+__all__ = ["ANY_ANSWER", "Echo", "Exactly", "Expectation", "Matching"]
 
 
 class Expectation(Protocol):
@@ -19,6 +20,8 @@ class Expectation(Protocol):
 
 
 class _AnyAnswer:
+    __slots__ = ()
+
     def only_answer(self, message: Any) -> Any | None:
         return None
 
@@ -30,6 +33,44 @@ class _AnyAnswer:
 ANY_ANSWER: Expectation = _AnyAnswer()
 
 
+class Exactly:
+    """One answer, and no other.
+
+    Args:
+        answer: text on a connection with a charset, else bytes.
+    """
+
+    __slots__ = ("_answer",)
+
+    def __init__(self, answer: str | bytes) -> None:
+        self._answer = answer
+
+    def only_answer(self, message: Any) -> Any:
+        return self._answer
+
+    def is_met(self, message: Any, answer: Any) -> bool:
+        return bool(answer == self._answer)
+
+
+class Matching:
+    """An answer in which a pattern is found.
+
+    Args:
+        pattern: of text on a connection with a charset, else of bytes.
+    """
+
+    __slots__ = ("_search",)
+
+    def __init__(self, pattern: re.Pattern[str] | re.Pattern[bytes]) -> None:
+        self._search: Any = pattern.search
+
+    def only_answer(self, message: Any) -> Any | None:
+        return None
+
+    def is_met(self, message: Any, answer: Any) -> bool:
+        return self._search(answer) is not None
+
+
 class Echo:
     """What was sent."""
 
@@ -39,4 +80,4 @@ class Echo:
         return message
 
     def is_met(self, message: Any, answer: Any) -> bool:
-        return bool(message == answer)
+        return bool(answer == message)

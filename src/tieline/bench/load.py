@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections import deque
 from collections.abc import Iterator
 from itertools import cycle
@@ -10,7 +11,7 @@ from typing import Any
 from ..charset import message_codec
 from ..framing import Codec
 from ..reactor import Reactor
-from ..tcp_info import read_tcp_info
+from ..tcp_info import TcpInfo, read_tcp_info
 from .exchanging import Talk
 from .held_places import HeldPlace
 from .long_places import LongPlace, PipelinedPlace
@@ -25,7 +26,8 @@ from .tickets import Tickets
 
 __all__ = ["PlaceLoad"]
 
-#: Of the connections that end, every so many-th is looked at.
+#: Connections that are looked at when they end: the first ones, then every so many-th.
+_LOOK_AT_FIRST = 256
 _LOOK_AT_EVERY = 64
 
 #: Connections that `hold` opens at once; a storm has no such bound.
@@ -148,24 +150,26 @@ class PlaceLoad:
 
     def look(self, connected: Any) -> None:
         self._ended += 1
-        if self._ended % _LOOK_AT_EVERY == 1:
-            self._look_at(connected)
+        if self._ended > _LOOK_AT_FIRST and self._ended % _LOOK_AT_EVERY:
+            return
+        info = self._see(connected)
+        if info is not None:
+            self.kernel.sampled += 1
+            self.kernel.retransmitted += info.retransmitted
 
     def look_around(self, most: int = 16) -> None:
         """See what the kernel knows of some of the connections that are open."""
         for place in self.places[:: max(1, len(self.places) // most)]:
             if place.is_open and place.connected is not None:
-                self._look_at(place.connected)
+                self._see(place.connected)
 
-    def _look_at(self, connected: Any) -> None:
-        try:
-            info = read_tcp_info(connected)
-        except OSError:
-            return  # a Unix socket, of which there is nothing to know
-        self.kernel.sampled += 1
-        self.kernel.retransmitted += info.retransmitted
+    def _see(self, connected: Any) -> TcpInfo | None:
+        if self.candidate[0] == socket.AF_UNIX:
+            return None
+        info = read_tcp_info(connected)
         if info.round_trip:
             self.kernel.round_trip.add([info.round_trip])
+        return info
 
     # ---- Beginning
 

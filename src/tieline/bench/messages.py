@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
-__all__ = ["Constant", "Messages"]
+from ..charset import Charset
+from ..errors import SettingError
+from .fields import Field, Filling, parse_fields
+
+__all__ = ["Constant", "InTurn", "Messages", "Template"]
 
 
 class Messages(Protocol):
@@ -32,8 +37,95 @@ class Constant:
 
     __slots__ = ("only",)
 
-    def __init__(self, only: Any) -> None:
-        self.only = only
+    def __init__(self, only: str | bytes) -> None:
+        self.only: Any = only
 
     def make(self, connection: int, number: int) -> Any:
         return self.only
+
+
+class InTurn:
+    """Several messages, one after the other and again from the first, over all connections.
+
+    Args:
+        messages: at least one.
+
+    Raises:
+        SettingError: there is none.
+    """
+
+    __slots__ = ("_messages", "_next")
+
+    def __init__(self, messages: Sequence[str | bytes]) -> None:
+        if not messages:
+            raise SettingError("there is no message to send")
+        self._messages = tuple(messages)
+        self._next = 0
+
+    @property
+    def only(self) -> Any | None:
+        return self._messages[0] if len(set(self._messages)) == 1 else None
+
+    def make(self, connection: int, number: int) -> Any:
+        message = self._messages[self._next]
+        self._next = (self._next + 1) % len(self._messages)
+        return message
+
+
+class Template:
+    """A message with fields that are filled in each time. `fields` says which there are.
+
+    Made by `parse` or `parse_hex`.
+    """
+
+    __slots__ = ("_filling", "_pieces", "only")
+
+    def __init__(self, pieces: Sequence[str | bytes | Field], filling: Filling) -> None:
+        self._pieces = tuple(pieces)
+        self._filling = filling
+        fixed = not any(isinstance(piece, Field) for piece in pieces)
+        self.only: Any | None = self._joined([*pieces]) if fixed else None
+
+    @classmethod
+    def parse(cls, text: str, charset: Charset | None = None, seed: int | None = None) -> Template:
+        """Read a template of text.
+
+        Args:
+            text: with fields in braces; `{{` and `}}` are braces.
+            charset: of the connection; with `None` messages are bytes, text in them UTF-8.
+            seed: what random fields begin from: the same gives the same messages. `None`: from
+                chance.
+
+        Raises:
+            SettingError: a field is none, or a brace is not closed.
+        """
+        pieces = parse_fields(text, hexadecimal=False)
+        if charset is None:
+            pieces = [piece.encode() if isinstance(piece, str) else piece for piece in pieces]
+        return cls(pieces, Filling(seed, as_bytes=charset is None, hexadecimal=False))
+
+    @classmethod
+    def parse_hex(cls, text: str, seed: int | None = None) -> Template:
+        """Read a template of hexadecimal, whose messages are bytes: `01 03 {i:2} {random:1}`.
+
+        Args:
+            text: bytes as `01 03`, and fields in braces; what follows a colon is bytes.
+            seed: as in `parse`.
+
+        Raises:
+            SettingError: a field is none, or has no width in bytes; something is no hexadecimal.
+        """
+        pieces = parse_fields(text, hexadecimal=True)
+        return cls(pieces, Filling(seed, as_bytes=True, hexadecimal=True))
+
+    def make(self, connection: int, number: int) -> Any:
+        self._filling.begin(connection, number)
+        return self._joined(
+            [
+                self._filling.fill(piece) if isinstance(piece, Field) else piece
+                for piece in self._pieces
+            ]
+        )
+
+    def _joined(self, pieces: list[Any]) -> Any:
+        return (b"" if self._filling.as_bytes else "").join(pieces)

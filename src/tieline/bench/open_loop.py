@@ -75,7 +75,7 @@ class OpenLoop:
 
     def waiting(self) -> int:
         """Instants that are over, and wait for a place."""
-        if self._tickets.left == 0:
+        if self._tickets.left == 0 or not self._origin:
             return 0
         until = min(self._reactor.clock(), self._until) - self._origin
         waiting = max(0, self._schedule.due(until) - self._schedule.taken)

@@ -72,9 +72,10 @@ class KernelView:
     """What the kernel knew of the connections (TCP_INFO), of a sample of them.
 
     Attributes:
-        sampled: connections that were looked at.
+        sampled: connections that were looked at when they ended: the first ones, then some.
         retransmitted: segments that this side sent again, on those.
-        round_trip: the kernel's smoothed round-trip times, in seconds.
+        round_trip: the kernel's smoothed round-trip times, in seconds, as they were seen meanwhile
+            and at the end.
     """
 
     sampled: int = 0
@@ -124,8 +125,9 @@ class Result:
             to be held, ended by the other side.
         bytes_sent, bytes_received: without TLS's own.
         connecting: how long connecting took, TCP alone; `securing`: TLS on top of it.
-        first_byte: from a message to the first byte of its answer.
-        exchange: from a message (open loop: from its instant) to the end of its answer.
+        first_byte: from a message (open loop: from its instant) to the first byte of its answer.
+        exchange: from a message (open loop: from its instant) to the end of its answer. Those that
+            were under way when the time was over are here, and not in `exchanges`.
         whole: of short connections, from the first call to the last answer.
         lateness: open loop: from an exchange's instant to its message.
         waiting: open loop: the most exchanges that waited for a place at once.
@@ -176,10 +178,17 @@ class Result:
         return done / self.seconds if self.seconds else 0.0
 
     @property
+    def tried(self) -> int:
+        """What was tried: exchanges; where none was, connections."""
+        if self.exchanges or self.mode not in ("hold", "storm"):
+            return self.exchanges + self.failed
+        # One that was lost had been opened.
+        return self.opened + self.failed - self.lost
+
+    @property
     def failure_share(self) -> float:
         """The share of all that was tried which came to nothing, 0 to 1."""
-        tried = self.exchanges + self.failed
-        return self.failed / tried if tried else 0.0
+        return self.failed / self.tried if self.tried else 0.0
 
     @property
     def cpu_per_exchange(self) -> float:
