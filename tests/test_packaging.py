@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -205,6 +206,28 @@ def test_the_image_runs_what_the_command_is() -> None:
     assert arguments[1::2] == ["--config", "--control"]
     if "guard" in COMMANDS:
         check_arguments(arguments)
-    program, *asked = json.loads(health.partition("CMD ")[2])
-    assert program == "tieline"
-    assert asked == ["ctl", "--control", arguments[arguments.index("--control") + 1], "info"]
+    control = Path(arguments[arguments.index("--control") + 1])
+    (pattern,) = re.findall(r"for each in (\S+);", health)
+    # A listener's name stands between the two (see `placed` of the command's settings).
+    for name in ("", "-db"):
+        assert Path(control.with_stem(control.stem + name)).match(pattern)
+
+
+@pytest.mark.parametrize("answering", [[], ["guard.sock"], ["guard-db.sock", "guard-old.sock"]])
+def test_the_image_is_healthy_while_a_listener_answers(
+    answering: list[str], tmp_path: Path
+) -> None:
+    """With a name or without, and though one that was killed has left its socket behind."""
+    (health,) = said("HEALTHCHECK")
+    command = health.partition("CMD ")[2].replace("/run/tieline", str(tmp_path))
+    ctl = tmp_path / "tieline"
+    ctl.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n[ -s "$3" ]\n')
+    ctl.chmod(0o755)
+    (tmp_path / "guard-broken.sock").touch()
+    for name in answering:
+        (tmp_path / name).write_text("answers")
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(["/bin/sh", "-c", command], env={"PATH": path}, check=False)
+    assert (done.returncode == 0) is bool(answering)
+    for line in (tmp_path / "asked").read_text().splitlines():
+        assert re.fullmatch(rf"ctl --control {tmp_path}/guard[-a-z]*\.sock info", line)

@@ -237,11 +237,15 @@ class Ending(Endpoint):
                 return
             self._socket.shutdown(socket.SHUT_WR)
         except OSError as error:
-            self._lost(error)
+            self._end_failed(error)
             return
         if self._state is State.CLOSING:
             self._reading = True
         self._watch()
+
+    def _end_failed(self, error: OSError) -> None:
+        """The peer could not be told that this side has ended."""
+        self._lost(error)
 
     def _lost(self, error: OSError) -> None:
         """The socket failed."""

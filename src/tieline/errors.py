@@ -259,6 +259,7 @@ _BIND_TEMPLATES = {
 _LOST_REASONS = {
     errno.ECONNRESET: CloseReason.PEER_RESET,
     errno.EPIPE: CloseReason.PEER_RESET,
+    errno.ENOTCONN: CloseReason.PEER_RESET,  # `shutdown`, of what the peer has cut off
     errno.ECONNABORTED: CloseReason.PEER_RESET,
 }
 

@@ -111,6 +111,10 @@ class Hosting:
         """Whether nothing but connections is under way."""
         return True
 
+    def _has_account(self, connection: Any) -> bool:
+        """Whether a bad end is charged to the account of its client."""
+        return True
+
     # ---- Facts
 
     def _clock(self) -> float:
@@ -269,7 +273,7 @@ class Hosting:
         counters.messages_received += connection.messages_received
         counters.messages_sent += connection.messages_sent
         self.admission.release(connection.client)
-        if reason in PENALTY_OF_REASON:
+        if reason in PENALTY_OF_REASON and self._has_account(connection):
             seconds = getattr(self.limits, PENALTY_OF_REASON[reason])
             if seconds:
                 self.penalize(connection, seconds, reason.value)

@@ -44,10 +44,12 @@ PENALTY_OF_REASON = {
     CloseReason.WRITE_STALL: "penalty_slow",
     CloseReason.SLOW_SENDER: "penalty_slow",
     CloseReason.SLOW_READER: "penalty_slow",
+    CloseReason.PREAMBLE_TIMEOUT: "penalty_slow",
     CloseReason.MESSAGE_TOO_LARGE: "penalty_malformed",
     CloseReason.MALFORMED: "penalty_malformed",
     CloseReason.TRUNCATED: "penalty_malformed",
     CloseReason.UNDECODABLE: "penalty_malformed",
+    CloseReason.BAD_PREAMBLE: "penalty_malformed",
     CloseReason.TLS_ERROR: "penalty_tls",
     CloseReason.HANDSHAKE_TIMEOUT: "penalty_tls",
 }

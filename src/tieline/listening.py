@@ -227,6 +227,13 @@ class Listening(Operating):
             listener.close()
         self._list_addresses()
 
+    def listener_broke(self, listener: Listener) -> None:
+        # It listens there no longer, so that it can be told to once more.
+        self._places = [each for each in self._places if each[1] is not listener]
+        if not self._is_over():
+            self._list_addresses()
+        super().listener_broke(listener)
+
     def _list_addresses(self) -> None:
         assert self._acceptor is not None
         self._listened = [listener.address for listener in self._acceptor.listeners]

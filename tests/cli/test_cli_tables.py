@@ -131,7 +131,7 @@ EVENTS: list[events.Event] = [
     events.TapBegun(id=1, peer=PEER, by="uid 0"),
     events.TapEnded(id=1, messages=3),
     events.EventsLost(count=7),
-    events.SessionRelayed(id=1, client="x", upstream="db1", address=PEER, waited=0.1),
+    events.SessionRelayed(id=1, peer=PEER, client="x", upstream="db1", address=PEER, waited=0.1),
     events.UpstreamAdded(upstream="db1"),
     events.UpstreamUp(upstream="db1"),
     events.UpstreamDown(upstream="db1", why="nothing listens there"),

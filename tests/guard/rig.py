@@ -320,7 +320,9 @@ async def rig(
     arguments.setdefault("on_refuse", lambda peer, reason: it.refused.append(reason))
     try:
         it.guard = tieline.guard.serve(
-            *(listening or ("127.0.0.1:0",)), upstreams=upstreams, **arguments
+            *(listening or (() if "sockets" in arguments else ("127.0.0.1:0",))),
+            upstreams=upstreams,
+            **arguments,
         )
         before(it.guard)
         async with it.guard:

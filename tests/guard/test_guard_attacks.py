@@ -196,7 +196,7 @@ async def client_broken(secrets: Secrets) -> AsyncIterator[Rig]:
         async with stuck(it, client, lambda: it.upstream_leg):
             pass
         reset(client)
-        await asyncio.sleep(0.01)
+        await until(lambda: it.leg._broken is not None)
         yield it
 
 
@@ -208,7 +208,7 @@ async def upstream_broken(secrets: Secrets) -> AsyncIterator[Rig]:
         async with stuck(it, server, lambda: it.leg):
             pass
         reset(server)
-        await asyncio.sleep(0.01)
+        await until(lambda: it.upstream_leg._broken is not None)
         yield it
 
 
@@ -625,7 +625,8 @@ async def test_a_flood_of_resets(who: str) -> None:
                 with contextlib.suppress(OSError):
                     client.send(b"x" * each)
             if who != "upstreams":
-                await asyncio.sleep(0.002)
+                for _ in range(3):
+                    await asyncio.sleep(0)
                 for client in clients:
                     reset(client)
         await until(lambda: it.guard.counters.accepted + sum(it.guard.counters.refused.values()))
@@ -728,9 +729,10 @@ async def test_an_end_and_then_a_reset_of_one_side(side: str) -> None:
             await until(lambda: it.closed)
             assert it.closed == [CloseReason.UPSTREAM_RESET]
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
-            for _ in range(3):
-                await send(second, b"anybody?")
-                await asyncio.sleep(0.01)
+            async with asyncio.timeout(5):
+                while True:
+                    await send(second, b"anybody?")
+                    await asyncio.sleep(0)
 
 
 async def test_half_closed_on_either_side_and_then_nothing() -> None:
@@ -803,7 +805,8 @@ async def test_a_slow_upstream_gets_early_and_later_bytes_in_order(kind: str) ->
         server = await it.server()
         await until(lambda: it.upstream_leg.owed)
         # More events of the client's, while the upstream is owed what came first.
-        await asyncio.sleep(0.02)
+        for _ in range(20):
+            await asyncio.sleep(0)
         got = bytearray()
         while len(got) < len(data):
             got += await asyncio.get_running_loop().sock_recv(server, 3_000)
@@ -999,6 +1002,27 @@ def guard_resolving(monkeypatch: pytest.MonkeyPatch, answer: asyncio.Event) -> l
 
     monkeypatch.setattr(resolving.Resolving, "__init__", init)
     return asked
+
+
+@pytest.mark.parametrize("how", ["cancelled", "closed", "drained"])
+async def test_a_guard_that_is_ended_while_it_starts(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = asyncio.Event()
+    asked = guard_resolving(monkeypatch, answer)
+    guard = tieline.guard.serve("127.0.0.1:0", upstreams=["service.test:1"], settings=UNCHECKED)
+    starting = asyncio.ensure_future(guard.start())
+    await until(lambda: asked)
+    if how == "cancelled":
+        starting.cancel()
+    elif how == "closed":
+        await guard.close()
+    else:
+        await guard.drain(0.1)
+    answer.set()
+    await asyncio.gather(starting, return_exceptions=True)
+    await asyncio.gather(guard.wait_closed(), guard.wait_closed(), guard.close())
+    assert guard.pipes.count == 0
 
 
 # ---- Many waiting

@@ -21,7 +21,7 @@ import tieline
 from guard.rig import UNCHECKED, Rig, rig, until
 from support.peers import Peer
 from support.transports import Secrets
-from tieline import CloseReason, Limits
+from tieline import Address, CloseReason, Limits, proxy_protocol
 from tieline.guard import GuardSettings
 
 WAYS = ["tcp4", "tcp6", "unix client", "unix upstream", "tls ended", "tls begun", "tls both"]
@@ -410,3 +410,129 @@ async def test_a_thousand_sessions_at_once(kind: str, secrets: Secrets, tmp_path
             await until(lambda: not len(guard) and not any(guard.upstream_sides))
             assert guard.counters.closed[CloseReason.PEER_CLOSED] == count
             assert guard.admission.total == guard.pool.upstreams[0].sessions == 0
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("host", ["127.0.0.9", "::1"])
+async def test_through_three_guards_the_client_stays_who_it_is(version: str, host: str) -> None:
+    """Each tells the next, in TLS or not; at the end stands what the first has seen."""
+    names = GuardSettings(check_interval=None, send_proxy=version)
+    both = names.replace(accept_proxy=("127.0.0.0/8", "::1"))
+    listening = "[::1]:0" if ":" in host else "127.0.0.1:0"
+    async with contextlib.AsyncExitStack() as stack:
+        it = await stack.enter_async_context(rig(settings=both))
+        second = tieline.guard.serve(listening, upstreams=it.guard.addresses, settings=both)
+        await stack.enter_async_context(second)
+        first = tieline.guard.serve(listening, upstreams=second.addresses, settings=names)
+        await stack.enter_async_context(first)
+        client = await End.connect(first.addresses[0], source=host)
+        it.clients.append(client.socket)
+        await client.send(b"hello")
+        server = await End.accept(it.service)
+        it.servers.append(server.socket)
+        data = b""
+        while (header := proxy_protocol.parse(data)) is None:
+            data += await server.receive_some()
+        assert header.source == Address(*client.socket.getsockname()[:2])
+        assert header.destination == first.addresses[0]
+        assert it.leg.peer == header.source
+        rest = data[header.size :]
+        assert rest + await server.receive_exactly(5 - len(rest)) == b"hello"
+        # Its end and the other's go through all of them.
+        await client.end()
+        assert await server.receive_all() == b""
+        await server.send(b"last words")
+        server.close()
+        assert await client.receive_all() == b"last words"
+        await until(lambda: not any(map(len, (first, second, it.guard))))
+        for each in (first, second, it.guard):
+            assert each.counters.closed[CloseReason.PEER_CLOSED] == 1
+
+
+async def test_the_last_words_of_a_server_that_resets_through_three_guards() -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        it = await stack.enter_async_context(rig())
+        guards = [it.guard]
+        for _ in range(2):
+            guard = tieline.guard.serve(
+                "127.0.0.1:0", upstreams=guards[-1].addresses, settings=UNCHECKED
+            )
+            guards.append(await stack.enter_async_context(guard))
+        for size in (1, 50_000, BULK):
+            data = random.Random(size).randbytes(size)
+            client = await End.connect(guards[-1].addresses[0])
+            it.clients.append(client.socket)
+            server = await End.accept(it.service)
+            reading = asyncio.ensure_future(_read_to_reset(client))
+            await server.send(data)
+            leg = next(iter(it.guard.upstream_sides))
+            # What its own kernel still holds, a reset takes with it.
+            await until(lambda leg=leg, size=size: leg.bytes_received == size)  # type: ignore[misc]
+            server.reset()
+            assert await reading == data
+            await until(lambda: not any(map(len, guards)))
+
+
+async def _read_to_reset(peer: End) -> bytes:
+    got = bytearray()
+    with pytest.raises(ConnectionResetError):
+        while data := await peer.receive_some():
+            got += data
+    return bytes(got)
+
+
+async def test_the_header_goes_before_tls_with_the_upstream(secrets: Secrets) -> None:
+    """In the clear, for whoever ends TLS there."""
+    settings = GuardSettings(check_interval=None, send_proxy="v2")
+    async with rig(settings=settings, upstream_tls=secrets.client) as it:
+        client = await End.connect(it.address)
+        it.clients.append(client.socket)
+        await client.send(b"hello")
+        server = await End.accept(it.service)
+        it.servers.append(server.socket)
+        loop = asyncio.get_running_loop()
+        data = b""
+        while (header := proxy_protocol.parse(data)) is None:
+            data += await loop.sock_recv(server.socket, 1)
+        assert header.source == Address(*client.socket.getsockname())
+        await server.secure(secrets.server, server_side=True)
+        assert await server.receive_exactly(5) == b"hello"
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+async def test_a_client_without_an_address_is_told_of_as_one(version: str, tmp_path: Path) -> None:
+    settings = GuardSettings(check_interval=None, send_proxy=version)
+    async with rig(f"unix:{tmp_path}/guard.sock", settings=settings) as it:
+        client = await End.connect(it.address)
+        it.clients.append(client.socket)
+        await client.send(b"hello")
+        server = await End.accept(it.service)
+        it.servers.append(server.socket)
+        data = b""
+        while (header := proxy_protocol.parse(data)) is None:
+            data += await server.receive_some()
+        assert header.source is None
+        assert await server.receive_exactly(5 - len(data[header.size :])) in (b"hello", b"")
+
+
+async def test_a_socket_for_both_families(tmp_path: Path) -> None:
+    """Handed over with IPv4 on it too: an IPv4 client is one, to the policy and to the upstream."""
+    settings = GuardSettings(
+        check_interval=None, send_proxy="v2", accept_proxy=("127.0.0.0/8",), tries=1
+    )
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as both:
+        port = both.getsockname()[1]
+        async with rig(sockets=[both.dup()], settings=settings) as it:
+            client = await End.connect(Address("127.0.0.1", port))
+            it.clients.append(client.socket)
+            await client.send(proxy_protocol.build(1, None, None) + b"hello")
+            server = await End.accept(it.service)
+            it.servers.append(server.socket)
+            assert it.leg.client.key == "127.0.0.1"
+            data = b""
+            while (header := proxy_protocol.parse(data)) is None:
+                data += await server.receive_some()
+            assert header.source is not None
+            assert header.source.host in ("127.0.0.1", "::ffff:127.0.0.1")
+            assert header.source.port == client.socket.getsockname()[1]
+            assert it.guard.ban("127.0.0.0/8") == 1

@@ -233,6 +233,34 @@ async def test_one_more_descriptor_cannot_be_watched(
                 await works(it)
 
 
+async def test_an_upstream_that_answers_a_client_that_has_gone_sees_a_reset() -> None:
+    """It may be one that speaks first, and would take an end for somebody who listens."""
+    # Its kernel has answered, and the guard has not been told yet.
+    script = Script(connect_ex=[None, *[errno.EINPROGRESS] * 100_000])
+    async with rig(before=scripted(upstreams=script)) as it:
+        client, server = await it.pair()
+        await until(lambda: script.injected["connect_ex"])
+        reset(client)
+        assert await read_to_end(server) == (b"", RESET)
+        await it.over_with(CloseReason.PEER_RESET)
+
+
+async def test_a_listener_that_broke_is_opened_again(error_log: ErrorLog) -> None:
+    script = Script(accept=[errno.EBADF])
+    async with rig("127.0.0.1:0", "127.0.0.2:0", before=scripted(clients=script)) as it:
+        first, second = it.guard.addresses
+        await read_to_end(it.try_client())
+        assert len(error_log.take()) == 1
+        assert it.guard.addresses == [second]
+        # On the port that the system chooses now.
+        await it.guard.add_addresses("127.0.0.1:0", "127.0.0.2:0")
+        assert [each.host for each in it.guard.addresses] == [second.host, first.host]
+        assert it.guard.addresses[0] == second
+        it.guard.remove_addresses("127.0.0.2:0")
+        await it.exchange(*await it.pair())
+        assert it.address.host == first.host
+
+
 @pytest.mark.parametrize("times", [1, 2])
 async def test_an_event_for_a_descriptor_that_was_given_out_again(times: int) -> None:
     """A session that has just been reset, and one that is connecting with its number."""

@@ -437,6 +437,47 @@ async def test_04_a_little_now_and_then_is_too_slow_and_steadily_is_not(slow: st
             assert legs[0].close_reason is None
 
 
+@pytest.mark.parametrize("slow", ["client", "upstream"])
+async def test_04_over_unix_sockets_too(slow: str, tmp_path: Any) -> None:
+    """Where the kernel counts what nobody has read, instead of what nobody has confirmed."""
+    clock = Clock()
+    service = socket.socket(socket.AF_UNIX)
+    service.bind(f"{tmp_path}/service.sock")
+    service.listen()
+    service.setblocking(False)
+    async with rig(
+        f"unix:{tmp_path}/guard.sock",
+        service=service,
+        upstreams=[f"unix:{tmp_path}/service.sock"],
+        limits=only(write_stall=10, min_send_rate=1_000, rate_grace=20),
+    ) as it:
+        sessions = []
+        for _ in range(2):
+            client, server = await Peer.connect(it.address), await Peer.accept(service)
+            it.clients.append(client.socket)
+            it.servers.append(server.socket)
+            sessions.append((client.socket, server.socket))
+        async with contextlib.AsyncExitStack() as stack:
+            readers = []
+            for client_end, server_end in sessions:
+                ends = (client_end, server_end) if slow == "upstream" else (server_end, client_end)
+                await stack.enter_async_context(sending(ends[0]))
+                readers.append(ends[1])
+            sides = it.guard.connections if slow == "client" else it.guard.upstream_sides
+            legs: list[Any] = list(sides)
+            await until(lambda: all(each.owed for each in legs))
+            for _ in range(30):
+                moved = legs[0].bytes_sent
+                await received(readers[0], 300_000)
+                await until(lambda moved=moved: legs[0].bytes_sent > moved)  # type: ignore[misc]
+                clock.advance(1)
+        assert len(it.closed) == 1
+        assert legs[0].close_reason is None
+        assert legs[1].close_reason is not None
+        expected = CloseReason.WRITE_STALL if slow == "client" else CloseReason.UPSTREAM_STALLED
+        assert it.closed == [expected]
+
+
 async def test_04_one_slow_side_pauses_the_other_and_nobody_else() -> None:
     """What the guard holds of a session is one read and what a pipe takes."""
     async with rig(limits=only()) as it:
@@ -796,6 +837,59 @@ async def test_09_a_failed_handshake_costs_the_client(secrets: Secrets) -> None:
         assert it.refused == [CloseReason.PENALIZED]
 
 
+@pytest.mark.parametrize("how", ["rude", "slow"])
+async def test_09_a_greeting_that_is_none_costs_the_client(how: str) -> None:
+    """As bytes that cannot be read, and as slowness, cost it anywhere else."""
+    clock = Clock()
+    limits = only(penalty_malformed=20, penalty_slow=20, penalty_threshold=15)
+    async with rig(limits=limits, settings=UNCHECKED.replace(sni="on")) as it:
+        client = await it.client()
+        if how == "rude":
+            await send(client, b"GET / HTTP/1.1\r\n\r\n")
+        else:
+            await send(client, greeting()[:50])
+            await until(lambda: it.leg.bytes_received)
+            clock.advance(10 + TICK)
+        assert await is_refused(client)
+        async with asyncio.timeout(2):
+            assert (await read_to_end(it.try_client()))[1] == RESET
+        assert it.refused == [CloseReason.PENALIZED]
+
+
+async def test_09_a_header_that_is_none_costs_nobody() -> None:
+    """It comes from the proxy, and behind that stand all clients."""
+    limits = only(penalty_malformed=20, penalty_slow=20, penalty_refused=20, penalty_threshold=15)
+    async with rig(limits=limits, settings=NAMED) as it:
+        client = await it.client()
+        await send(client, b"GET / HTTP/1.1\r\n\r\n")
+        assert await is_refused(client)
+        await named(it, "203.0.113.1")
+        await it.server()
+        assert it.refused == [CloseReason.BAD_PREAMBLE]
+
+
+@pytest.mark.parametrize("named", [False, True])
+async def test_09_a_proxy_pays_for_none_of_those_whom_it_cannot_name(named: bool) -> None:
+    """Behind its own address stand its health checks, and all clients without an address."""
+    limits = only(penalty_malformed=20, penalty_slow=20, penalty_threshold=15)
+    async with rig(limits=limits, settings=NAMED.replace(sni="on")) as it:
+        client = await it.client()
+        who = Address("203.0.113.1", 1) if named else None
+        header = proxy_protocol.build(2, who, who)
+        await send(client, header + b"GET / HTTP/1.1\r\n\r\n")
+        assert await is_refused(client)
+        assert it.closed == [CloseReason.BAD_PREAMBLE]
+        assert len(list(it.guard.admission.penalties())) == named
+        another = await it.client()
+        await send(another, header + greeting())
+        if named:
+            assert (await read_to_end(another))[1] == RESET
+            assert it.refused == [CloseReason.PENALIZED]
+        else:
+            await it.server()
+            assert it.refused == []
+
+
 # ---- 10. Bounded state
 
 
@@ -950,11 +1044,27 @@ async def test_12_one_reason_the_same_word_everywhere() -> None:
         (closed,) = heard.of(ConnectionClosed)
         assert opened.id == relayed.id == closed.id == leg.id
         assert opened.client == relayed.client == closed.client == "127.0.0.1"
+        assert opened.peer == relayed.peer == closed.peer == leg.peer
         assert relayed.upstream == closed.upstream == "database"
         assert relayed.address == Address(*it.service.getsockname())
         assert closed.reason is CloseReason.KICKED
         assert (closed.bytes_received, closed.bytes_sent) == (3, 6)
         assert leg.upstream == "database"
+
+
+async def test_12_how_long_it_has_waited_is_told() -> None:
+    clock = Clock()
+    async with rig(options=",max=1") as it:
+        heard = Heard(it.guard)
+        first = await it.pair()
+        await it.client()
+        await until(lambda: it.guard.pool.waiting == 1)
+        clock.advance(7)
+        for end in first:
+            end.close()
+        await it.server()
+        await until(lambda: len(heard.of(SessionRelayed)) == 2)
+        assert [each.waited for each in heard.of(SessionRelayed)] == [0, pytest.approx(7)]
 
 
 async def test_12_one_that_never_got_an_upstream_says_so() -> None:
@@ -1057,7 +1167,7 @@ async def test_12_a_drain_with_a_spread_lets_questions_be_answered() -> None:
         busy_client, busy_server = pairs[0]
         await send(busy_client, b"?")
         assert await received(busy_server, 1) == b"?"
-        draining = asyncio.ensure_future(it.guard.drain(5.0, spread=0.3))
+        draining = asyncio.ensure_future(it.guard.drain(5.0, spread=0.6))
         seen = set()
         ended = [asyncio.ensure_future(read_to_end(client)) for client, _ in pairs[1:]]
         while not all(each.done() for each in ended):
@@ -1089,6 +1199,36 @@ async def test_12_a_drain_ends_those_that_wait_too() -> None:
         assert not await it.guard.drain(0.1)
         assert set(it.closed) <= {CloseReason.DRAIN_TIMEOUT, CloseReason.SHUTDOWN}
         assert len(it.closed) == 2
+
+
+async def test_12_one_that_is_told_to_finish_before_it_has_an_upstream() -> None:
+    """It gets its upstream, and its answer, and no more than that."""
+    clock = Clock()
+    async with rig(options=",max=1") as it:
+        first = await it.pair()
+        client = await it.client()
+        await send(client, b"?")
+        await until(lambda: it.guard.pool.waiting == 1)
+        *_, waiting = it.guard.connections
+        waiting.finish()
+        clock.advance(1)
+        assert it.closed == []
+        for end in first:
+            end.close()
+        server = await it.server()
+        assert await received(server, 1) == b"?"
+        clock.advance(1)
+        assert waiting.close_reason is None
+        await send(server, b"!")
+        assert await received(client, 1) == b"!"
+        await at_rest(it)
+        clock.advance(0.5)
+        clock.advance(0.5)
+        assert await read_to_end(client) == (b"", "end")
+        assert await read_to_end(server) == (b"", "end")
+        it.close_ends()
+        await it.over()
+        assert it.closed[-1] is CloseReason.SHUTDOWN
 
 
 # ---- Each reason that a guard adds

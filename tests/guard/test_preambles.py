@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trustme
 
 import tieline
-from guard.relayed import RESET, accept, dial, listen, read_to_end
+from guard.relayed import RESET, accept, dial, listen, read_to_end, reset
+from guard.rig import Script
 from support.clock import TICK, Clock
 from tieline import Address, Limits, proxy_protocol
-from tieline.guard import Guard, GuardSettings
+from tieline.guard import Guard, GuardSettings, preamble
 from tieline.reasons import CloseReason
 
 CLIENT, SERVICE = Address("203.0.113.7", 50_000), Address("198.51.100.1", 443)
@@ -109,6 +111,22 @@ async def test_a_header_that_is_none(data: bytes) -> None:
             assert guard.counters.accepted == 0
 
 
+@pytest.mark.parametrize("data", [b"", b"PROXY TCP4"])
+async def test_a_proxy_that_resets_before_its_header_is_whole(data: bytes) -> None:
+    """As its health checks do: it has not said anything wrong."""
+    with listen() as service:
+        async with guarding(service, settings=FROM_HERE) as (guard, refused):
+            client = await dial(guard.addresses[0])
+            client.send(data)
+            waiting = cast(Any, guard)._acceptor._waiting
+            while not waiting or (data and not next(iter(waiting))._data):
+                await asyncio.sleep(0)
+            reset(client)
+            while not refused:
+                await asyncio.sleep(0.002)
+            assert refused == [CloseReason.PEER_RESET]
+
+
 async def test_a_header_that_drips_is_cut_off_in_time() -> None:
     clock = Clock()
     with listen() as service:
@@ -122,6 +140,37 @@ async def test_a_header_that_drips_is_cut_off_in_time() -> None:
                 clock.advance(1.0 + TICK)
                 assert await read_to_end(client) == (b"", RESET)
             assert refused == [CloseReason.PREAMBLE_TIMEOUT]
+
+
+@pytest.mark.parametrize("code", [errno.ENOBUFS, errno.ENOMEM], ids=errno.errorcode.get)
+async def test_a_machine_short_of_memory_is_not_the_fault_of_a_header(
+    code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for a while later, and whoever goes meanwhile is let go."""
+    monkeypatch.setattr(preamble, "_REST", 0.01)
+    script = Script(recv=[code, None])
+    with listen() as service:
+        guard = tieline.guard.serve(
+            "127.0.0.1:0",
+            upstreams=[f"127.0.0.1:{service.getsockname()[1]}"],
+            settings=FROM_HERE,
+            on_refuse=lambda peer, reason: refused.append(reason),
+        )
+        guard.make_socket = script.make_socket
+        refused: list[CloseReason] = []
+        async with guard:
+            with await dial(guard.addresses[0]) as client:
+                client.send(proxy_protocol.build(2, CLIENT, SERVICE) + b"hello")
+                with await accept(service) as server:
+                    assert await received(server, 5) == b"hello"
+                    assert next(guard.connections).peer == CLIENT
+            assert script.injected == {"recv": 1}
+            script.calls["recv"].extend([code] * 2)
+            with await dial(guard.addresses[0]):
+                while script.injected["recv"] < 2:
+                    await asyncio.sleep(0.002)
+                # Closed while it rests.
+        assert refused == []
 
 
 async def test_a_source_that_is_not_stated_is_refused_with_its_header() -> None:
@@ -367,3 +416,20 @@ async def test_a_client_that_ends_before_its_greeting() -> None:
             while len(guard):
                 await asyncio.sleep(0.005)
             assert guard.counters.closed[CloseReason.BAD_PREAMBLE] == 1
+
+
+async def test_a_client_that_comes_and_goes_without_a_word() -> None:
+    """As a health check that only connects does: it has not said anything wrong."""
+    settings = GuardSettings(sni="on", check_interval=None)
+    with listen() as service:
+        async with guarding(service, settings=settings, limits=Limits(penalty_malformed=20)) as (
+            guard,
+            _,
+        ):
+            with await dial(guard.addresses[0]) as client:
+                client.shutdown(socket.SHUT_WR)
+                assert await read_to_end(client) == (b"", "end")
+            while len(guard):
+                await asyncio.sleep(0.005)
+            assert guard.counters.closed == {CloseReason.PEER_CLOSED: 1}
+            assert list(guard.admission.penalties()) == []

@@ -10,6 +10,7 @@ import click
 from ..address import Address
 from ..errors import DeadlineError, TielineError
 from ..guard.resolving import look_up
+from ..guard.splicing import MOST_PIPES
 from ..guard.upstream import known_at_once
 from ..resolve import Candidate
 from .exits import Exit
@@ -34,7 +35,7 @@ _OF_A_SESSION = 2
 
 #: Descriptors that a listener needs beside those of sessions: pipes for bulk, at most; and its
 #: sockets, its control socket and those who use it, checks, the log.
-_OF_A_LISTENER = 128 + 32
+_OF_A_LISTENER = 2 * MOST_PIPES + 32
 
 
 def shortage(listeners: Sequence[ListenerSettings], allowed: int) -> str:
@@ -53,7 +54,7 @@ def shortage(listeners: Sequence[ListenerSettings], allowed: int) -> str:
     possible = max(0, (allowed - _OF_A_LISTENER * len(listeners)) // _OF_A_SESSION)
     text = _(
         "this machine allows {allowed} open files, and {total} sessions need {needed}: there is "
-        "room for {possible} (see ulimit -n)"
+        "room for {possible} (tieline doctor --guard --for {total} says what to change)"
     )
     return text.format(allowed=allowed, total=sum(totals), needed=needed, possible=possible)
 

@@ -53,7 +53,6 @@ class Telling:
         #: A client was told no at the door.
         self.on_refuse = Refusals(log)
         self.call(name)
-        self._guard: Guard | None = None
         self._of_sessions: dict[type[Event], Callable[[Any], object]] = {
             SessionRelayed: self._relayed,
             ConnectionClosed: self._closed,
@@ -72,7 +71,6 @@ class Telling:
 
     def follow(self, guard: Guard) -> None:
         """Show what happens to its sessions and upstreams; before it starts."""
-        self._guard = guard
         # Events cost something; where nobody is shown anything, none are made.
         if self._log.shows_connections:
             guard.events.subscribe(self._on_event, _CAPACITY)
@@ -115,10 +113,8 @@ class Telling:
             self._log.notice(self._head + visible(text))
 
     def _relayed(self, event: SessionRelayed) -> None:
-        # It may be over already; then who it was is known without its port.
-        leg = self._guard.connection(event.id) if self._guard is not None else None
         self._log.relayed(
-            event.id, event.client if leg is None else leg.peer, self._name, event.upstream,
+            event.id, event.peer, self._name, event.upstream,
             address=str(event.address), waited=round(event.waited, 6),
         )  # fmt: skip
 

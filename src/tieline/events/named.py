@@ -106,7 +106,7 @@ class SessionRelayed(Event):
     """A guard has connected a client's upstream; bytes pass now.
 
     Attributes:
-        id, client: whose connection goes on there.
+        id, peer, client: whose connection goes on there.
         upstream: the upstream's name.
         address: which of its addresses.
         waited: seconds since the client was let in.
@@ -115,6 +115,7 @@ class SessionRelayed(Event):
     name: ClassVar[str] = "session_relayed"
 
     id: int
+    peer: Address
     client: str
     upstream: str
     address: Address

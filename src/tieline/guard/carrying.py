@@ -157,6 +157,10 @@ class Carrying(Stream):
             self._break(error)
         return False
 
+    def _end_failed(self, error: OSError) -> None:
+        # Its peer has cut it off meanwhile; its last words may still be unread.
+        self._send_failed(error)
+
     def _lost(self, error: OSError) -> None:
         # In `Ending` an error is made for whoever waits for input; here nobody does.
         if self._state is State.CLOSING and self._outgoing is None and self._reason is not None:
@@ -168,7 +172,7 @@ class Carrying(Stream):
 
     def _break(self, error: OSError) -> None:
         """It can be sent nothing any more; what its peer has sent is still read."""
-        if error.errno == errno.EPIPE:
+        if error.errno in (errno.EPIPE, errno.ENOTCONN):
             error = ConnectionResetError(errno.ECONNRESET, "the peer reset the connection")
         other = self._other
         if other is None or other._broken is not None:
@@ -179,6 +183,30 @@ class Carrying(Stream):
         self._watch()
         # There is nobody to pass it on to.
         other._pause()
+        # What is left for the other one holds this one's place.
+        now = self._reactor.now or self._reactor.clock()
+        if other.owing is not None:
+            other.owing.moved_at = now
+        self._reactor.file(self, now + self._owner.limits.closing)
+
+    def on_deadline(self, now: float) -> float | None:
+        if self._broken is None or self._other is None:
+            return super().on_deadline(now)
+        due = self._wait_for(self._other, self._broken, now)
+        later = None if self.close_reason is not None else super().on_deadline(now)
+        return None if self.close_reason is not None else min(due, later or due)
+
+    def _wait_for(self, other: Leg, error: OSError, now: float) -> float:
+        """It failed, and the other leg's peer is still owed what came before. Whoever takes none of
+        it for `Limits.closing` has had his time. Returns when that will be."""
+        other._see_what_was_taken(now)
+        taken_at = now if other.owing is None else other.owing.moved_at
+        due = taken_at + self._owner.limits.closing
+        if due <= now:
+            self._lost(error)
+            # That was to wait for `Limits.closing` once more.
+            other.abort()
+        return due
 
     def _drop_owed(self) -> None:
         self._outgoing = self.owing = None

@@ -44,9 +44,10 @@ class ClientLeg(Leg):
 
     Attributes:
         upstream: the name of where it goes on to; `None` until it is connected.
+        is_unnamed: whether a proxy before the guard has brought it, and has not said for whom.
     """
 
-    __slots__ = ("_dialling", "_finishing", "ahead", "asked_name", "chosen")
+    __slots__ = ("_dialling", "_finishing", "ahead", "asked_name", "chosen", "is_unnamed")
 
     _owner: SessionOwner
 
@@ -58,6 +59,7 @@ class ClientLeg(Leg):
     ahead: bytes
     #: The name that it asked for, where TLS ends here and upstreams have names.
     asked_name: str | None
+    is_unnamed: bool
 
     def __init__(
         self,
@@ -73,6 +75,7 @@ class ClientLeg(Leg):
         self.chosen = None
         self.ahead = b""
         self.asked_name = None
+        self.is_unnamed = False
         super().__init__(owner, reactor, connected, peer, peer_port, pipes)
         # Nothing is read on the ordinary way before there is an upstream.
         self._special = True
@@ -137,6 +140,7 @@ class ClientLeg(Leg):
         client's bytes may have come with it."""
         if introduction is None:
             return
+        self.is_unnamed = not introduction.named
         if introduction.destination is not None:
             self._local = introduction.destination
         if introduction.ahead and self._tls is not None:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import socket
+import struct
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -16,6 +17,8 @@ __all__ = ["Connecting", "MakeSocket"]
 
 #: Makes a socket of a family and a type.
 MakeSocket: TypeAlias = Callable[[int, int], Any]
+
+_LINGER_ZERO = struct.pack("ii", 1, 0)
 
 #: Still on its way, and nothing wrong.
 _UNDER_WAY = frozenset({errno.EINPROGRESS, errno.EALREADY, errno.EINTR})
@@ -131,11 +134,15 @@ class Connecting:
             self._connected(connecting, self._name)
 
     def cancel(self) -> None:
-        """Give up, and call nobody. Idempotent."""
+        """Give up, and call nobody. Idempotent.
+
+        An upstream that has answered meanwhile sees a reset: to an end it might say something.
+        """
         self._addresses.clear()
         connecting, self._socket = self._socket, None
         if connecting is not None:
             self._reactor.unregister(connecting.fileno())
+            connecting.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
             connecting.close()
         if self._retry is not None:
             self._retry.cancel()

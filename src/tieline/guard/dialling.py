@@ -126,7 +126,11 @@ class Dialling:
 
     def on_client_end(self) -> None:
         """The client has ended its stream before it said what it wants."""
-        self._give_up(CloseReason.BAD_PREAMBLE)
+        if self._first:
+            self._give_up(CloseReason.BAD_PREAMBLE)
+        else:
+            # Who connects and goes, as many a health check does, has broken no rule.
+            self._leg.close(CloseReason.PEER_CLOSED)
 
     # ---- An upstream
 

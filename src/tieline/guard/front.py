@@ -219,7 +219,7 @@ class Guard(Listening):
             assert leg.upstream is not None
             self.events.announce(
                 SessionRelayed(
-                    id=leg.id, client=leg.client.key, upstream=leg.upstream,
+                    id=leg.id, peer=leg.peer, client=leg.client.key, upstream=leg.upstream,
                     address=upstream.peer, waited=waited,
                 )
             )  # fmt: skip
@@ -243,6 +243,11 @@ class Guard(Listening):
 
     def _is_at_rest(self) -> bool:
         return not self._late
+
+    def _has_account(self, connection: ClientLeg) -> bool:
+        # A proxy's own: all whom it cannot name would pay for one of them, and its health checks
+        # with them.
+        return not connection.is_unnamed
 
     # ---- Changes
 

@@ -6,6 +6,8 @@ from stated sources only, and those must send one: nothing is guessed.
 
 from __future__ import annotations
 
+import asyncio
+import select
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,11 +16,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..acceptor import Acceptor, Host
 from ..address import Address
 from ..admission.networks import Networks, address_number, parse_network
-from ..errors import MalformedError
+from ..errors import MalformedError, reason_of
 from ..listener import Listener
 from ..proxy_protocol import Header, parse
-from ..reactor import Reactor
+from ..reactor import READABLE, Reactor
 from ..reasons import CloseReason
+from ..tls import SHORT_OF_MEMORY
 
 if TYPE_CHECKING:
     from .settings import GuardSettings
@@ -30,6 +33,9 @@ _READ_SIZE = 4_096
 
 #: Connections whose header has not come yet; more make the oldest go.
 _MOST_WAITING = 1_000
+
+#: Seconds of rest for one of them when the machine is short of memory, as for any connection.
+_REST = 0.5
 
 
 class Sources:
@@ -59,10 +65,12 @@ class Introduction:
     """What a header has told of a connection.
 
     Attributes:
+        named: whether it says who the client is; if not, it is taken for the proxy itself.
         destination: where the client has connected to, as the proxy before saw it.
         ahead: what came behind the header, together with it.
     """
 
+    named: bool
     destination: Address | None
     ahead: bytes
 
@@ -117,8 +125,10 @@ class IntroducingAcceptor(Acceptor):
         self.forget(waiting)
         connected = waiting.connected
         source = header.source or waiting.peer
-        self._guard.introduced[connected.fileno()] = Introduction(header.destination, ahead)
         descriptor = connected.fileno()
+        self._guard.introduced[descriptor] = Introduction(
+            header.source is not None, header.destination, ahead
+        )
         peer: str | Address = source
         if not source.is_unix and ":" not in source.host:
             peer = source.host
@@ -147,7 +157,7 @@ class IntroducingAcceptor(Acceptor):
 class _Waiting:
     """A connection of a stated source whose header has not come yet."""
 
-    __slots__ = ("_acceptor", "_data", "_reactor", "connected", "peer", "slot")
+    __slots__ = ("_acceptor", "_data", "_reactor", "_rest", "connected", "peer", "slot")
 
     def __init__(
         self,
@@ -159,6 +169,7 @@ class _Waiting:
         self._acceptor = acceptor
         self._reactor = reactor
         self._data = bytearray()
+        self._rest: asyncio.TimerHandle | None = None
         self.connected = connected
         self.peer = peer
         self.slot = 0
@@ -170,8 +181,12 @@ class _Waiting:
             data = self.connected.recv(_READ_SIZE)
         except BlockingIOError:
             return
-        except OSError:
-            data = b""
+        except OSError as error:
+            if error.errno in SHORT_OF_MEMORY:
+                self._begin_rest()
+            else:
+                self.end(reason_of(error))
+            return
         if not data:
             self.end(CloseReason.BAD_PREAMBLE)
             return
@@ -184,6 +199,16 @@ class _Waiting:
         if header is not None:
             self._leave()
             self._acceptor.introduced(self, header, bytes(self._data[header.size :]))
+
+    def _begin_rest(self) -> None:
+        """The machine is short of memory, which is not the client's fault: ask again in a while."""
+        self._reactor.modify(self.connected.fileno(), select.EPOLLONESHOT)
+        if self._rest is None:
+            self._rest = self._reactor.loop.call_later(_REST, self._end_rest)
+
+    def _end_rest(self) -> None:
+        self._rest = None
+        self._reactor.modify(self.connected.fileno(), READABLE)
 
     def on_deadline(self, now: float) -> float | None:
         """The wheel's call: its time is over."""
@@ -201,5 +226,8 @@ class _Waiting:
         self.connected.close()
 
     def _leave(self) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
         self._reactor.withdraw(self)
         self._reactor.unregister(self.connected.fileno())

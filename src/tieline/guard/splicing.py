@@ -12,7 +12,7 @@ import errno
 import fcntl
 import os
 
-__all__ = ["NO_SPLICE", "SPLICE_FROM", "VIEWED", "Pipe", "Pipes"]
+__all__ = ["MOST_PIPES", "NO_SPLICE", "SPLICE_FROM", "VIEWED", "Pipe", "Pipes"]
 
 #: What `splice` says where there is none: in some sandboxes, for some kinds of sockets.
 NO_SPLICE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
@@ -27,7 +27,7 @@ VIEWED = 1_025
 _PIPE_SIZE = 262_144
 
 #: Pipes of one guard: 64 of 256 KiB are a quarter of a user's budget.
-_MOST = 64
+MOST_PIPES = 64
 
 #: Pipes kept while nobody needs them.
 _SPARE = 4
@@ -112,7 +112,7 @@ class Pipes:
 
     __slots__ = ("_most", "_spare", "buffer", "count", "short", "view", "views")
 
-    def __init__(self, most: int = _MOST) -> None:
+    def __init__(self, most: int = MOST_PIPES) -> None:
         self._most = most
         self._spare: list[Pipe] = []
         self.buffer = bytearray(SPLICE_FROM)
