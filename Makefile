@@ -18,7 +18,7 @@ test: $(VENV)/.dev ## install what the tests need, run them all
 	@scripts/install-test-peers
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-many: $(VENV)/.dev ## 15,000 connections; gigabytes through a guard; reloads under load (minutes)
+test-many: $(VENV)/.dev ## 15,000 connections; the guard's long proofs: churn, storms, reloads, gigabytes (minutes)
 	@$(BIN)/python -m pytest tests/many $(ARGS)
 
 test-services: $(VENV)/.dev ## put real services behind a guard: Redis, SSH, PostgreSQL... (five minutes)

@@ -18,13 +18,21 @@ PICTURE = Path(__file__).with_suffix(".svg")
 #: From the roof to the ground: the floor's name, then each box: its file and what is in it.
 #: A file imports from its own floor or from those below it, never from above.
 FLOORS: list[tuple[str, list[tuple[str, str]]]] = [
-    ("the command", [("cli/", "serve · guard · connect · send · ctl · config")]),
+    ("the command", [("cli/", "serve · guard · connect · send · bench · trace · ctl · doctor")]),
     (
         "who watches",
         [
             ("control/", "see, change, undo"),
             ("event_log/", "what happened"),
             ("metrics.py", "how much of it"),
+        ],
+    ),
+    (
+        "who measures",
+        [
+            ("bench/", "load, and its times"),
+            ("trace/", "packet by packet"),
+            ("doctor/", "how many fit here"),
         ],
     ),
     (
