@@ -145,6 +145,10 @@ class TestLadder:
             painted = ladder(name, color=True, explain=True)
             assert re.sub(r"\x1b\[\d+m", "", painted) == ladder(name, explain=True)
 
+    def test_a_long_address_keeps_its_port(self) -> None:
+        line = ladder("long names").splitlines()[3]
+        assert line.split() == ["[2001:db8:…fff]:65535", "[2001:db8:…666]:65535"]
+
     def test_a_wide_terminal_shows_the_time_since_the_beginning_too(self) -> None:
         assert "  450 µs  +319 µs" in ladder("short", columns=100)
 

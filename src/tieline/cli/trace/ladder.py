@@ -146,10 +146,10 @@ class _Ladder:
 
     def _sides(self, client: str, server: str) -> str:
         room = self._inner + 2
-        # Two long addresses do not fit side by side: then each has a line's half, cut.
-        half = (room - 1) // 2
+        # Two long addresses do not fit side by side: then each has a line's half.
         if width(client) + width(server) >= room:
-            client, server = fitted(client, half, self._glyphs), fitted(server, half, self._glyphs)
+            half = (room - 1) // 2
+            client, server = (_pinched(each, half, self._glyphs) for each in (client, server))
         return client + " " * (room - width(client) - width(server)) + server
 
     def _tail(self) -> list[str]:
@@ -305,3 +305,12 @@ def fitted(text: str, columns: int, glyphs: Glyphs = LINES) -> str:
             break
         kept += character
     return kept + glyphs.more
+
+
+def _pinched(text: str, columns: int, glyphs: Glyphs) -> str:
+    """The text, without its middle where it has more columns than this: an address has its port
+    at the end."""
+    if width(text) <= columns:
+        return text
+    end = (columns - width(glyphs.more)) // 2
+    return fitted(text, columns - end, glyphs) + text[-end:]

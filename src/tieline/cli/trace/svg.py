@@ -92,11 +92,12 @@ class _Picture:
             (_SERVER, _("server"), self._trace.server),
         )
         for x, name, address in sides:
-            shown = fitted(visible(str(address)), 28)
+            shown = fitted(visible(str(address)), 48)
+            kind = "address" if len(shown) < 38 else "address long"
             lines += [
-                f'<rect class="box" x="{x - 122}" y="20" width="244" height="50" rx="8"/>',
+                f'<rect class="box" x="{x - 155}" y="20" width="310" height="50" rx="8"/>',
                 _text(x, 41, name, "side", "middle"),
-                _text(x, 60, shown, "address", "middle"),
+                _text(x, 60, shown, kind, "middle"),
             ]
         return lines
 
