@@ -108,7 +108,7 @@ async def test_what_is_due_waits_for_who_is_free_first() -> None:
     reactor = Reactor.of(asyncio.get_running_loop())
     loop = OpenLoop(reactor, Schedule(1000.0), Tickets(reactor.clock))
     begin = reactor.clock()
-    loop.begin()
+    loop.begin(begin)
     loop.measure(begin, math.inf)
     first, second = Servant(), Servant()
     loop.free(first, reactor.clock())
@@ -130,7 +130,7 @@ async def test_who_can_do_nothing_any_more_is_passed_over() -> None:
     tickets.limit(1)
     loop = OpenLoop(reactor, Schedule(100.0), tickets)
     gone, there = Servant(), Servant()
-    loop.begin()
+    loop.begin(reactor.clock())
     # Both wait for the second instant: there is none for a third.
     for place in (gone, there):
         place.is_free = True

@@ -120,13 +120,17 @@ class Exchanging(Place):
 
     # ---- Sending
 
+    def open(self) -> None:
+        # Until it has asked anything, it is one that found nobody.
+        self._numbered = 0
+        super().open()
+
     def _on_open(self, now: float) -> None:
         assert self._channel is not None
         self._recv = self._channel.recv
         self._send = self._channel.send
         self._codec = self._load.new_codec()
         self._is_waiting = False
-        self._numbered = 0
         self._expect()
         self._load.reactor.file(self, now + self._load.plan.reply_timeout)
 

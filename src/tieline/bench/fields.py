@@ -44,7 +44,8 @@ _ALPHABETS = {"hex": "0123456789abcdef", "digits": string.digits, "letters": str
 #: The most characters or bytes that a field may have.
 _WIDEST = 65_536
 
-_HEX_SEPARATORS = re.compile(r"[\s,;:_-]+|0[xX]")
+#: Between bytes, and the 0x or \\x before one.
+_HEX_SEPARATORS = re.compile(r"[\s,;:_-]+|0[xX]|\\[xX]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +99,17 @@ def parse_fields(text: str, *, hexadecimal: bool) -> list[str | bytes | Field]:
 
 
 def _from_hex(text: str) -> bytes:
-    digits = _HEX_SEPARATORS.sub("", text)
-    try:
-        return bytes.fromhex(digits)
-    except ValueError:
-        raise SettingError(
-            "{text!r} is not hexadecimal",
-            hint="write bytes as 01 03, 0x01,0x03, 0103 or \\x01\\x03", text=text.strip(),
-        ) from None  # fmt: skip
+    data = b""
+    for run in filter(None, _HEX_SEPARATORS.split(text)):
+        try:
+            # `0x3` on its own is a byte; a longer odd run leaves it open where the half one is.
+            data += bytes.fromhex(run.zfill(2))
+        except ValueError:
+            raise SettingError(
+                "{text!r} is not hexadecimal",
+                hint="write bytes as 01 03, 0x01,0x03, 0103 or \\x01\\x03", text=run,
+            ) from None  # fmt: skip
+    return data
 
 
 def _field(words: str, hexadecimal: bool) -> Field:
@@ -114,9 +118,9 @@ def _field(words: str, hexadecimal: bool) -> Field:
     known = _IN_HEX if hexadecimal else _IN_TEXT
     if name not in known:
         like = nearest(name, known)
-        hint = "did you mean {like}?" if like else "there are {known}"
         raise SettingError(
-            "{{{name}}} is no field of a template", hint=hint,
+            "{{{name}}} is no field of a template",
+            hint="did you mean {like}?" if like else "there are {known}",
             name=name, like=f"{{{like}}}", known=", ".join(f"{{{each}}}" for each in known),
         )  # fmt: skip
     if name == "random" and not hexadecimal:
@@ -125,7 +129,7 @@ def _field(words: str, hexadecimal: bool) -> Field:
         if rest:
             raise SettingError("{{{name}}} has no width", name=name)
         return Field(name)
-    width = int(rest) if rest.isascii() and rest.isdecimal() else 0
+    width = int(rest) if re.fullmatch("[0-9]{1,9}", rest) else 0
     optional = name in _COUNTERS and not hexadecimal
     if not (0 < width <= _WIDEST) and (rest or not optional):
         raise SettingError(
@@ -149,17 +153,27 @@ class Filling:
 
     Args:
         seed: what chance begins from; `None` for chance.
+        index, of: which of several processes this is for, from 0. Their messages' numbers are
+            interleaved, and chance is another's in each.
         as_bytes: whether pieces are bytes, and not text.
         hexadecimal: whether fields are so many bytes, and not characters.
     """
 
-    __slots__ = ("_chance", "_connection", "_fill", "_hexadecimal", "_number", "_run", "as_bytes")
+    __slots__ = (
+        "_chance", "_connection", "_fill", "_hexadecimal", "_number", "_run", "_seed", "_step",
+        "as_bytes",
+    )  # fmt: skip
 
-    def __init__(self, seed: int | None, *, as_bytes: bool, hexadecimal: bool) -> None:
-        self._chance = random.Random(seed)
+    def __init__(
+        self, seed: int | None, *, as_bytes: bool, hexadecimal: bool, index: int = 0, of: int = 1
+    ) -> None:
+        self._seed = seed
+        self._chance = random.Random(None if seed is None else f"{seed}/{index}")
         self.as_bytes = as_bytes
         self._hexadecimal = hexadecimal
-        self._run = self._connection = self._number = 0
+        self._step = of
+        self._run = index + 1 - of
+        self._connection = self._number = 0
         self._fill: dict[str, Callable[[Field], str]] = {
             "n": lambda field: str(self._run).zfill(field.width),
             "i": lambda field: str(self._number).zfill(field.width),
@@ -171,9 +185,15 @@ class Filling:
             **dict.fromkeys(_ALPHABETS, self._characters),
         }
 
+    def divided(self, index: int, of: int) -> Filling:
+        """The same from the beginning, for one of several processes."""
+        return Filling(
+            self._seed, as_bytes=self.as_bytes, hexadecimal=self._hexadecimal, index=index, of=of
+        )
+
     def begin(self, connection: int, number: int) -> None:
         """Another message is made."""
-        self._run += 1
+        self._run += self._step
         self._connection, self._number = connection, number
 
     def fill(self, field: Field) -> Any:

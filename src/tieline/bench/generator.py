@@ -29,9 +29,6 @@ _FOLD = 0.1
 #: Seconds between two looks at whether the last exchange is over.
 _LOOK = 0.01
 
-#: Seconds after which a load ends that has found nobody at all.
-_PATIENCE = 1.0
-
 #: Seconds by which a time limit may strike late: two ticks of the wheel.
 _TICKS = 0.2
 
@@ -121,13 +118,13 @@ class _Run:
         cut_short = False
         try:
             if self._begin > self._origin:
-                load.begin()
+                load.begin(self._origin)
                 cut_short = await self._until(lambda: self._begin, stop)
                 self._start_measuring()
             else:
                 # Before the first exchange begins, which may be at once.
                 self._start_measuring()
-                load.begin()
+                load.begin(self._origin)
             cut_short = cut_short or await self._until(lambda: self._end, stop)
             seconds = self._stop_measuring()
             load.settle()
@@ -180,7 +177,7 @@ class _Run:
     def _is_over(self) -> bool:
         """Whether nothing more is to come before the time is over."""
         load, plan = self.load, self._plan
-        if load.finds_nobody and self._reactor.clock() >= self._origin + _PATIENCE:
+        if load.finds_nobody:
             return True
         if plan.mode is Mode.STORM:
             return load.all_through

@@ -33,6 +33,10 @@ _LOOK_AT_EVERY = 64
 #: Connections that `hold` opens at once; a storm has no such bound.
 _OPENING_AT_ONCE = 128
 
+#: Seconds for which a load goes on that finds nobody: at its beginning, and later.
+_PATIENCE = 1.0
+_PATIENCE_WITH_THE_GONE = 10.0
+
 #: Seconds between two visits of the reactor's wheel.
 _WAKE = 60.0
 
@@ -75,6 +79,7 @@ class PlaceLoad:
         self._sources: Iterator[str] | None = cycle(plan.sources) if plan.sources else None
         self._ended = self.slot = 0
         self._has_failed = False
+        self._last_opened = 0.0
         self._origin = 0.0
         self.tickets = Tickets(reactor.clock)
         self.open_loop: OpenLoop | None = None
@@ -128,6 +133,7 @@ class PlaceLoad:
         place.number = self._number
         self._number += self._step
         self.held += 1
+        self._last_opened = self.reactor.clock()
         if self.held > self.held_most:
             self.held_most = self.held
 
@@ -181,13 +187,17 @@ class PlaceLoad:
             return plan.connections / plan.rate if plan.rate else plan.ramp
         return 0.0 if plan.rate else plan.ramp
 
-    def begin(self) -> None:
-        """Begin. Places that do not begin now do so by the reactor's loop."""
-        self._origin = self.reactor.clock()
+    def begin(self, origin: float) -> None:
+        """Begin. Places that do not begin now do so by the reactor's loop.
+
+        Args:
+            origin: when that is, or was a moment ago, by the reactor's clock.
+        """
+        self._origin = origin
         # Between two short connections the reactor would have nothing to live for.
         self.reactor.file(self, self._origin + _WAKE)
         if self.open_loop is not None:
-            self.open_loop.begin()
+            self.open_loop.begin(origin)
         if self.pace:
             self._begin_paced(self.pace)
         elif self.plan.mode is Mode.HOLD:
@@ -251,8 +261,14 @@ class PlaceLoad:
 
     @property
     def finds_nobody(self) -> bool:
-        """Whether connecting has failed, and never gone well."""
-        return self._has_failed and not self.held_most
+        """Whether connecting has failed, and gone well for nobody for a while: `_PATIENCE` from the
+        beginning; much longer for a server that was there, if the load has no other end."""
+        if not self._has_failed or self.held:
+            return False
+        alone = self.reactor.clock() - max(self._origin, self._last_opened)
+        if not self.held_most:
+            return alone >= _PATIENCE
+        return self.plan.duration is None and alone >= _PATIENCE_WITH_THE_GONE
 
     @property
     def is_idle(self) -> bool:

@@ -27,6 +27,15 @@ class Messages(Protocol):
             number: which message of that connection it is, from 1.
         """
 
+    def divided(self, index: int, of: int) -> Messages:
+        """The same from the beginning, for one of several processes that share the run: together
+        they send what one would, each message once.
+
+        Args:
+            index: which of them, from 0.
+            of: how many there are.
+        """
+
 
 class Constant:
     """The same message again and again.
@@ -43,33 +52,39 @@ class Constant:
     def make(self, connection: int, number: int) -> Any:
         return self.only
 
+    def divided(self, index: int, of: int) -> Constant:
+        return self
+
 
 class InTurn:
     """Several messages, one after the other and again from the first, over all connections.
 
     Args:
         messages: at least one.
+        begin: which of them is the first, from 0.
+        step: how far it is to the next.
 
     Raises:
         SettingError: there is none.
     """
 
-    __slots__ = ("_messages", "_next")
+    __slots__ = ("_messages", "_next", "_step", "only")
 
-    def __init__(self, messages: Sequence[str | bytes]) -> None:
+    def __init__(self, messages: Sequence[str | bytes], begin: int = 0, step: int = 1) -> None:
         if not messages:
             raise SettingError("there is no message to send")
         self._messages = tuple(messages)
-        self._next = 0
-
-    @property
-    def only(self) -> Any | None:
-        return self._messages[0] if len(set(self._messages)) == 1 else None
+        self._next = begin % len(messages)
+        self._step = step
+        self.only: Any | None = messages[0] if len(set(messages)) == 1 else None
 
     def make(self, connection: int, number: int) -> Any:
         message = self._messages[self._next]
-        self._next = (self._next + 1) % len(self._messages)
+        self._next = (self._next + self._step) % len(self._messages)
         return message
+
+    def divided(self, index: int, of: int) -> InTurn:
+        return InTurn(self._messages, begin=index, step=of)
 
 
 class Template:
@@ -126,6 +141,9 @@ class Template:
                 for piece in self._pieces
             ]
         )
+
+    def divided(self, index: int, of: int) -> Template:
+        return Template(self._pieces, self._filling.divided(index, of))
 
     def _joined(self, pieces: list[Any]) -> Any:
         return (b"" if self._filling.as_bytes else "").join(pieces)

@@ -61,9 +61,13 @@ class OpenLoop:
         self.waiting_most = 0
         self._alarm: Alarm | None = Alarm(reactor, self._ring)
 
-    def begin(self) -> None:
-        """The schedule's beginning is now."""
-        self._origin = self._reactor.clock()
+    def begin(self, origin: float) -> None:
+        """Begin.
+
+        Args:
+            origin: the schedule's beginning, by the reactor's clock.
+        """
+        self._origin = origin
 
     def measure(self, begin: float, end: float) -> None:
         """Say which instants are measured, by the reactor's clock; none after `end` is served."""

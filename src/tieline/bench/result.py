@@ -126,8 +126,8 @@ class Result:
         bytes_sent, bytes_received: without TLS's own.
         connecting: how long connecting took, TCP alone; `securing`: TLS on top of it.
         first_byte: from a message (open loop: from its instant) to the first byte of its answer.
-        exchange: from a message (open loop: from its instant) to the end of its answer. Those that
-            were under way when the time was over are here, and not in `exchanges`.
+        exchange: from a message (open loop: from its instant) to the end of its answer. Those of a
+            closed loop that were under way when the time was over are here, and not in `exchanges`.
         whole: of short connections, from the first call to the last answer.
         lateness: open loop: from an exchange's instant to its message.
         waiting: open loop: the most exchanges that waited for a place at once.

@@ -123,6 +123,7 @@ def _shares(plan: Plan, candidate: tuple[int, Any]) -> list[Share]:
                 plan,
                 processes=1,
                 connections=part(plan.connections, index),
+                messages=None if plan.messages is None else plan.messages.divided(index, number),
                 rate=None if plan.rate is None else plan.rate / number,
                 count=None if plan.count is None else part(plan.count, index) or 1,
             ),

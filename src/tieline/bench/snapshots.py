@@ -184,11 +184,14 @@ class Gathering:
             total, after = self._sums.get(kind, Piece()), self._finishing.get(kind, Piece())
             _fill(result, total, after)
             result.failures.update(after.failures)
+            # In an open loop those count whose instant was within the time.
+            late = after.exchanges if self._plan.rate and not self._opens else 0
+            result.exchanges += late
             if self._plan.mode is Mode.MIXED:
                 result.parts[kind] = part = self._part(kind)
                 _fill(part, total, after)
                 part.failures.update(total.failures + after.failures)
-                part.exchanges = total.exchanges
+                part.exchanges = total.exchanges + late
         return result
 
     def _part(self, kind: str) -> Result:

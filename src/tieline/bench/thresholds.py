@@ -8,6 +8,8 @@ A threshold names a figure, an operator and a value. Figures:
 - `rate`: exchanges a second;
 - `failures`, `lost`, `retransmits`, and each reason of failure (`refused`, `wrong_answer`...): a
   number, or a share of all that was tried.
+
+Times have a unit: ns, us, ms, s or min. Numbers may have `k` or `M`; `%` makes a share of one.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
 
-_FORM = re.compile(r"\s*([a-z_0-9.]+)\s*(<=|>=|<|>)\s*([0-9]*\.?[0-9]+)\s*([A-Za-zµ%]*)\s*")
+_FORM = re.compile(r"\s*([a-z_0-9.]+)\s*(<=|>=|<|>)\s*([0-9]*\.?[0-9]+)\s*([^\W\d_]*|%)\s*")
 
 #: Which histogram a word stands for.
 _TIMES = {
@@ -43,7 +45,11 @@ _COUNTS = ("failures", "lost", "retransmits", *(failure.value for failure in Fai
 #: The figures there are, of exchanges; those of other times have a word before them.
 METRICS = (*_OF_TIMES, "rate", *_COUNTS)
 
-_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0}
+#: Of the sign for micro, and of the Greek letter that looks like it.
+_SECONDS = {
+    "ns": 1e-9, "us": 1e-6, "\u00b5s": 1e-6, "\u03bcs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0,
+    "min": 60.0,
+}  # fmt: skip
 _NUMBERS = {"": 1.0, "k": 1e3, "m": 1e6}
 
 
@@ -69,6 +75,8 @@ class Threshold:
         """The figure; `None` where nothing was measured that it could be of."""
         if self.metric == "rate":
             return result.per_second if result.seconds else None
+        if self.metric == "retransmits" and not result.kernel.sampled:
+            return None
         if self.metric in _COUNTS:
             return self._count(result, self.metric)
         word, name = _parted(self.metric)
@@ -79,7 +87,7 @@ class Threshold:
             return float(times.percentile(_SHARES[name]))
         return float(times.mean if name == "mean" else times.most)
 
-    def _count(self, result: Result, name: str) -> float:
+    def _count(self, result: Result, name: str) -> float | None:
         counts = {
             "failures": result.failed, "lost": result.lost,
             "retransmits": result.kernel.retransmitted,
@@ -112,16 +120,32 @@ def parse_threshold(text: str) -> Threshold:
         )
     metric, sign, number, unit = match.groups()
     _check(metric)
+    factor = _factor(metric, unit)
+    is_share = unit == "%"
+    return Threshold(text.strip(), metric, sign, float(number) * factor, is_share)
+
+
+def _factor(metric: str, unit: str) -> float:
+    """What a unit makes of a number: seconds, a count, a share.
+
+    Raises:
+        SettingError: it is no unit of that.
+    """
     is_time = metric != "rate" and metric not in _COUNTS
-    is_share = unit == "%" and not is_time and metric != "rate"
-    numbers = {"%": 0.01} if is_share else _NUMBERS
-    factor = _SECONDS.get(unit) if is_time else numbers.get(unit.lower())
+    has_shares = metric in _COUNTS and metric != "retransmits"
+    if is_time:
+        factor = _SECONDS.get(unit)
+    else:
+        factor = 0.01 if unit == "%" and has_shares else _NUMBERS.get(unit.lower())
     if factor is None:
         raise SettingError(
-            "{unit!r} is no unit of {metric}", unit=unit, metric=metric,
-            hint="write 5ms, 200us or 1s" if is_time else "write a number, or a share as 1%",
+            "{unit!r} is no unit of {metric}" if unit else "{metric} is a time and needs a unit",
+            hint="write {metric}>5ms, 200us or 1s" if is_time
+            else "write a number, or a share as 1%" if has_shares
+            else "write a number",
+            unit=unit, metric=metric,
         )  # fmt: skip
-    return Threshold(text.strip(), metric, sign, float(number) * factor, is_share)
+    return factor
 
 
 def _parted(metric: str) -> tuple[str, str]:
@@ -135,5 +159,9 @@ def _check(metric: str) -> None:
     if name in _OF_TIMES or (not word and metric in METRICS):
         return
     like = nearest(metric, METRICS)
-    hint = "did you mean {like}?" if like else "there are p50 to p99.99, mean, max, rate, failures"
-    raise SettingError("{metric!r} is no figure of a bench", hint=hint, metric=metric, like=like)
+    raise SettingError(
+        "{metric!r} is no figure of a bench",
+        hint="did you mean {like}?" if like
+        else "there are p50 to p99.99, mean, max, rate, failures",
+        metric=metric, like=like,
+    )  # fmt: skip
