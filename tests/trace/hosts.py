@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import signal
 import socket
 import struct
 import threading
@@ -14,7 +15,7 @@ import pytest
 from tieline import NetworkError
 from tieline.trace.capture import Capture
 
-__all__ = ["Host", "ask_and_answer", "deaf_to", "hearing", "needs_capture", "reset"]
+__all__ = ["Host", "ask_and_answer", "deaf_to", "hearing", "interrupt", "needs_capture", "reset"]
 
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _LOAD_BYTE, _ANY_BIT, _RETURN = 0x30, 0x45, 0x06
@@ -96,6 +97,13 @@ def reset(connected: socket.socket) -> None:
     """Close with a reset."""
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connected.close()
+
+
+def interrupt() -> None:
+    """Send SIGUSR1 to the thread that handles signals, whoever calls."""
+    ident = threading.main_thread().ident
+    assert ident is not None
+    signal.pthread_kill(ident, signal.SIGUSR1)
 
 
 def deaf_to(listening: socket.socket, flags: int) -> None:

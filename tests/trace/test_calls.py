@@ -31,7 +31,7 @@ from tieline.trace import Call, Note, Outcome, Side, Source, TcpState, Trace, tr
 from tieline.trace.capture import Capture, Seen
 from tieline.trace.packets import Flags
 
-from .hosts import Host, ask_and_answer, deaf_to, hearing, needs_capture, reset
+from .hosts import Host, ask_and_answer, deaf_to, hearing, interrupt, needs_capture, reset
 
 S = TcpState
 
@@ -434,7 +434,7 @@ def test_what_was_seen_before_an_interruption(captured: bool) -> None:
         assert connected.recv(9) == b"ping"
         while not has_seen_the_message():
             pass
-        os.kill(os.getpid(), signal.SIGUSR1)
+        interrupt()
         assert connected.recv(9) == b""
 
     before = signal.signal(signal.SIGUSR1, on)

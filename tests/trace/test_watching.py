@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import threading
@@ -12,7 +11,7 @@ import pytest
 from tieline import AddressError, SettingError
 from tieline.trace import Note, Outcome, Source, TcpState, Trace, Watch, watch
 
-from .hosts import needs_capture
+from .hosts import interrupt, needs_capture
 
 pytestmark = needs_capture
 
@@ -121,11 +120,11 @@ def test_an_interruption() -> None:
     try:
         watching = Watch(1, timeout=20)
 
-        def interrupt() -> None:
+        def when_ready() -> None:
             assert watching.ready.wait(20)
-            os.kill(os.getpid(), signal.SIGUSR1)
+            interrupt()
 
-        thread = threading.Thread(target=interrupt)
+        thread = threading.Thread(target=when_ready)
         thread.start()
         with pytest.raises(Interrupted):
             watching.run()

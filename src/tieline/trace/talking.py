@@ -29,6 +29,7 @@ from .collecting import Collected, plain_host
 from .ending import ReplyEnding
 from .model import KEPT_PAYLOAD, Note, TcpState
 from .sockets_only import SocketEvent, state_named
+from .waiting import ready
 
 __all__ = ["Talk"]
 
@@ -245,7 +246,7 @@ class Talk:
             return
         self._look()
         while self._capture is not None and not collected.is_over and until.left:
-            self._poll.poll(until.milliseconds)
+            ready(self._poll, until)
             self._look()
 
     # ---- How
@@ -282,9 +283,9 @@ class Talk:
         self._poll.register(own, wanted)
         try:
             while True:
-                ready = self._poll.poll(until.milliseconds)
+                found = ready(self._poll, until)
                 self._look()
-                if any(descriptor == own for descriptor, _ in ready):
+                if any(descriptor == own for descriptor, _ in found):
                     return
                 if not until.left:
                     raise until.error()

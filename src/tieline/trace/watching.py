@@ -13,6 +13,7 @@ from .collecting import Collected
 from .following import follow
 from .model import Outcome, Source, Trace
 from .packets import Flags
+from .waiting import ready
 
 __all__ = ["Watch", "watch"]
 
@@ -50,12 +51,12 @@ class Watch:
             poll.register(capture, select.POLLIN)
             self.ready.set()
             while until.left and not self._is_over:
-                poll.poll(until.milliseconds)
+                ready(poll, until)
                 self._look(capture)
             if self._is_over:
                 afterwards = Deadline(_AFTERWARDS, "", "")
                 while afterwards.left:
-                    poll.poll(afterwards.milliseconds)
+                    ready(poll, afterwards)
                     self._look(capture)
         return self.so_far()
 
