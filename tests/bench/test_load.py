@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import signal
 import socket
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -505,3 +510,57 @@ async def test_what_the_kernel_knows(place: Place) -> None:
 
 def test_every_failure_has_its_word() -> None:
     assert {failure.value for failure in Failure} >= {"refused", "reset", "unsent", "unfinished"}
+
+
+def test_several_processes_share_a_load_and_end_early_together(tmp_path: Path) -> None:
+    program = tmp_path / "load.py"
+    program.write_text(
+        "import json, sys\n"
+        "from tieline import Line, parse_address\n"
+        "from tieline.bench import Plan, run\n"
+        "from tieline.bench.expecting import Echo\n"
+        "from tieline.bench.messages import Constant\n"
+        "plan = Plan(address=parse_address(sys.argv[1]), messages=Constant(b'a'), framing=Line(),\n"
+        "            expectation=Echo(), connections=7, processes=3, **json.loads(sys.argv[2]))\n"
+        "told = lambda progress: print('goes', flush=True) if progress.exchanges else None\n"
+        "print(json.dumps(run(plan, told).as_json()), flush=True)\n",
+        "utf-8",
+    )
+    with echo_process() as address:
+        for options, interrupts in (
+            ({"count": 100, "duration": None}, 0),
+            ({"duration": 300.0}, 1),
+        ):
+            command = [sys.executable, "-W", "error", str(program), address, json.dumps(options)]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+                assert running.stdout is not None
+                if interrupts:
+                    assert running.stdout.readline() == "goes\n"
+                    running.send_signal(signal.SIGINT)
+                result = Result.from_json(json.loads(running.stdout.readlines()[-1]))
+                assert running.wait(20) == 0
+            assert (result.processes, result.opened, result.failed) == (3, 7, 0)
+            assert result.cut_short == bool(interrupts)
+            assert result.exchanges == 100 if not interrupts else result.exchanges > 0
+
+
+@contextlib.contextmanager
+def echo_process() -> Iterator[str]:
+    """A server of ours in a process of its own."""
+    code = (
+        "import tieline\n"
+        "from tieline import Line\n"
+        "async def main():\n"
+        "    async with tieline.serve(lambda c, m: m, '127.0.0.1:0', framing=Line()) as server:\n"
+        "        print(server.addresses[0], flush=True)\n"
+        "        await asyncio.get_running_loop().create_future()\n"
+        "import asyncio\n"
+        "asyncio.run(main())\n"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield server.stdout.readline().strip()
+        finally:
+            server.kill()

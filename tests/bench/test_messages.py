@@ -174,7 +174,7 @@ def test_hexadecimal_has_chance_and_time() -> None:
         ("{n:0}", "{n} needs a width from 1 to 65536", "{n:4}"),
         ("{n:-3}", "{n} needs a width", "{n:4}"),
         ("{n:x}", "{n} needs a width", "{n:4}"),
-        ("{n:²}", "{n} needs a width", "{n:4}"),  # noqa: RUF001
+        ("{n:²}", "{n} needs a width", "{n:4}"),
         ("{hex}", "{hex} needs a width", "{hex:4}"),
         ("{hex:70000}", "{hex} needs a width", "{hex:4}"),
         ("{digits:" + "9" * 5000 + "}", "{digits} needs a width", "{digits:4}"),
@@ -224,7 +224,7 @@ def test_whatever_is_written_is_a_template_or_a_sentence(text: str, hexadecimal:
     try:
         template = Template.parse_hex(text) if hexadecimal else Template.parse(text, TEXT)
     except SettingError as error:
-        assert str(error)
-        error.hint.format(**error.fields)
+        told = str(error) + error.hint.format(**error.fields)
+        assert told
     else:
         assert isinstance(template.make(1, 1), bytes if hexadecimal else str)

@@ -2,7 +2,7 @@
 
 Whether a figure differs is judged by the intervals of both runs, and asks for two things. Equal
 services would differ as much with a chance below one in a hundred: a permutation test of the
-intervals' medians, of two thousand orders, always the same ones, so that the answer to one pair of
+intervals' medians, of a thousand orders, always the same ones, so that the answer to one pair of
 files is one answer. And the difference is larger than what either run wavered by itself: the
 medians of its fifths. Intervals that follow each other are alike, which the first test does not
 know; on a machine that others use too, it alone would find four of five equal pairs different.
@@ -23,7 +23,7 @@ from .result import Interval, Result
 __all__ = ["Difference", "Figure", "differ"]
 
 #: Orders that are tried, and the chance below which a difference is taken for one.
-_ORDERS = 2_000
+_ORDERS = 1_000
 _CHANCE = 0.01
 
 #: Intervals of a run that are needed to judge by, and the pieces whose medians say how it wavered.

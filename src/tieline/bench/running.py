@@ -195,14 +195,20 @@ async def _merge(
     """Take what the processes tell, until all have told their last."""
     gathering = _gathering(plan)
     loop = asyncio.get_running_loop()
-    told: asyncio.Queue[Snapshot | TielineError | EOFError] = asyncio.Queue()
+    told: asyncio.Queue[Snapshot | TielineError] = asyncio.Queue()
+    through: set[Connection] = set()
 
     def read(pipe: Connection) -> None:
         try:
-            told.put_nowait(pipe.recv())
+            word = pipe.recv()
         except (EOFError, OSError):
             loop.remove_reader(pipe.fileno())
-            told.put_nowait(EOFError())
+            if pipe in through:
+                return
+            word = TielineError("a process of the load has ended before its time")
+        if isinstance(word, Snapshot) and word.last is not None:
+            through.add(pipe)
+        told.put_nowait(word)
 
     for pipe in pipes:
         loop.add_reader(pipe.fileno(), read, pipe)
@@ -213,8 +219,6 @@ async def _merge(
             word = await told.get()
             if isinstance(word, TielineError):
                 raise word
-            if isinstance(word, EOFError):
-                raise TielineError("a process of the load has ended before its time")
             left -= word.last is not None
             progress = gathering.add(word)
             if progress is not None and on_progress is not None:

@@ -95,7 +95,7 @@ class Threshold:
         count = counts.get(name, result.failures[name])
         if not self.is_share:
             return float(count)
-        return count / result.tried if result.tried else 0.0
+        return count / result.tried if result.tried else None
 
     def crossed(self, result: Result) -> bool:
         """Whether the result is what it must not be. So is one that has nothing to measure: who
