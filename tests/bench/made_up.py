@@ -35,7 +35,7 @@ def result(mode: str = "long", *, failing: bool = False, **changes: Any) -> Resu
         held_most=20, exchange=Histogram(times(30_000, middle)),
         first_byte=Histogram(times(30_000, middle * 0.98)),
         connecting=Histogram(times(20 if mode == "long" else 30_000, 0.0009)),
-        generator=Generator(cpu_seconds=19.5, busiest=0.65, cores=2),
+        generator=Generator(cpu_seconds=19.5, busiest=0.65, cores=2, seconds=30.0),
         kernel=KernelView(sampled=20, round_trip=Histogram(times(20, 0.00004))),
     )  # fmt: skip
     if mode == "short":
@@ -77,7 +77,7 @@ def held_result() -> Result:
         seconds=30.0, opened=15_000, held_most=15_000, lost=3,
         connecting=Histogram(times(15_000, 0.00012)),
         failures=Counter({Failure.CLOSED_EARLY.value: 3}),
-        generator=Generator(cpu_seconds=2.0, busiest=0.07, cores=2),
+        generator=Generator(cpu_seconds=2.0, busiest=0.07, cores=2, seconds=30.0),
     )  # fmt: skip
     for at in range(30):
         opened = 1500 if at < 10 else 0

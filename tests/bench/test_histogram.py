@@ -190,6 +190,11 @@ def test_what_is_written() -> None:
         {"buckets": [], "total": "x", "least": 1.0, "most": 1.0},
         {"buckets": [], "total": 1.0, "least": [], "most": 1.0},
         {"buckets": [[1, 2, 3]], "total": 1.0, "least": 1.0, "most": 1.0},
+        {"buckets": [[-1, 2]], "total": 1.0, "least": 1.0, "most": 1.0},
+        {"buckets": [[0x7F80, 2]], "total": 1.0, "least": 1.0, "most": 1.0},
+        {"buckets": [[1, -2]], "total": 1.0, "least": 1.0, "most": 1.0},
+        {"buckets": [[1, math.inf]], "total": 1.0, "least": 1.0, "most": 1.0},
+        {"buckets": [[1, 2]], "total": math.nan, "least": 1.0, "most": 1.0},
     ],
 )  # fmt: skip
 def test_what_is_no_histogram(read: Any) -> None:

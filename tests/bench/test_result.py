@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from typing import Any
 
@@ -57,7 +58,9 @@ def test_what_is_written() -> None:
     assert set(made["intervals"][0]) == {
         "at", "seconds", "exchanges", "failures", "opened", "held", "p50", "p99", "most",
     }  # fmt: skip
-    assert set(made["generator"]) == {"processes", "cpu_seconds", "busiest", "cores", "starved"}
+    assert set(made["generator"]) == {"processes", "cpu_seconds", "busiest", "cores", "starved",
+        "seconds",
+    }  # fmt: skip
 
 
 def test_keys_that_are_not_known_yet_are_passed_over() -> None:
@@ -101,6 +104,32 @@ def test_a_result_without_an_address_or_a_mode(missing: str) -> None:
         Result.from_json(read)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("seconds", "abc"), ("seconds", None), ("seconds", math.nan), ("seconds", 10**400),
+        ("exchanges", [1]), ("connections", None), ("connections", True), ("rate", "fast"),
+        ("failures", {"reset": "two"}), ("failures", {"reset": None}), ("failures", []),
+        ("intervals", None), ("intervals", [5]), ("intervals", [{"at": None}]),
+        ("intervals", [{"at": 0.0, "seconds": "x"}]), ("intervals", {"a": 1}),
+        ("kernel", None), ("kernel", {"sampled": "x"}), ("kernel", {"round_trip": []}),
+        ("generator", {"busiest": {}}), ("generator", 7), ("exchange", {}), ("exchange", None),
+        ("parts", []), ("parts", {"short": {}}), ("parts", {"short": None}),
+    ],
+)  # fmt: skip
+def test_a_value_that_makes_no_sense(name: str, value: Any) -> None:
+    with pytest.raises(SettingError, match=r"this result of a bench cannot be read|no histogram"):
+        Result.from_json({**written(result()), name: value})
+
+
+@pytest.mark.parametrize("name", ["generator", "kernel", "intervals"])
+def test_keys_within_that_are_not_known_yet_are_passed_over(name: str) -> None:
+    read = written(result())
+    inner = read[name][0] if name == "intervals" else read[name]
+    inner["colour"] = "blue"
+    assert Result.from_json(read) == result()
+
+
 # ---- What is worked out
 
 
@@ -133,4 +162,6 @@ def test_what_an_exchange_costs_the_generator() -> None:
     ("busiest", "starved", "is_limit"), [(0.5, 0.0, False), (0.95, 0.0, True), (0.6, 0.35, True)]
 )
 def test_a_generator_that_is_the_limit(busiest: float, starved: float, is_limit: bool) -> None:
-    assert Generator(busiest=busiest, starved=starved).is_limit is is_limit
+    assert Generator(busiest=busiest, starved=starved, seconds=5.0).is_limit is is_limit
+    # A moment tells nothing.
+    assert not Generator(busiest=busiest, starved=starved, seconds=0.1).is_limit

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cli.command_process import PATIENCE, Tieline
 from tieline import SettingError
 from tieline.address import Address, parse_address
 from tieline.bench import Ending, Mode, Plan
@@ -244,6 +249,33 @@ def test_more_processes_have_more_descriptors() -> None:
     with pytest.raises(SettingError, match="2000 connections in 2 processes"):
         found(on=on, connections=2000, processes=2)
     assert not found(on=on, connections=2000, processes=3)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_the_most_connections_that_are_let_pass_are_had(processes: int, tmp_path: Path) -> None:
+    allowed = 100
+    own = OF_A_PROCESS + (0 if processes == 1 else 2 + 2 * processes)
+    most = (allowed - own) * processes
+
+    def hold(connections: int, port: int) -> subprocess.CompletedProcess[str]:
+        command = [
+            sys.executable, "-m", "tieline", "bench", f"127.0.0.1:{port}", "--mode", "hold",
+            "-c", str(connections), "--processes", str(processes), "--duration", "200ms", "--json",
+        ]  # fmt: skip
+        return subprocess.run(
+            ["sh", "-c", f'ulimit -n {allowed}; exec "$@"', "sh", *command],
+            env=Tieline(tmp_path).environment({}), cwd=tmp_path, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+
+    # Its connections are made, and wait: to hold them nobody needs to take them.
+    with socket.create_server(("127.0.0.1", 0), backlog=1_000) as server:
+        port = server.getsockname()[1]
+        told = json.loads(hold(most, port).stdout)
+        assert (told["held_most"], told["failures"]) == (most, {})
+        refused = hold(most + 1, port)
+    assert refused.returncode == 2
+    assert f"and {allowed} are allowed" in refused.stderr
 
 
 # ---- Kinds of addresses

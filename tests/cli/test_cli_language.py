@@ -25,7 +25,8 @@ VERBS = [
 ]  # fmt: skip
 GROUPS = ["", "ctl", "config"]
 COMMANDS = [
-    "serve", "guard", "connect", "send", "bench", "trace", "doctor", "completion", "config check", "config show",
+    "serve", "guard", "connect", "send", "bench", "bench diff", "trace", "doctor", "completion",
+    "config check", "config show",
     *(f"ctl {verb}" for verb in VERBS),
 ]  # fmt: skip
 

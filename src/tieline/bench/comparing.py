@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -109,7 +110,11 @@ def _time(result: Result) -> float:
     return result.connections * result.seconds / result.exchanges
 
 
-def compare(plan: Plan, on_progress: Callable[[Mode, Progress], None] | None = None) -> Comparison:
+def compare(
+    plan: Plan,
+    on_progress: Callable[[Mode, Progress], None] | None = None,
+    on_signal: Callable[[signal.Signals], None] | None = None,
+) -> Comparison:
     """Run a plan over short connections, then over long ones.
 
     A first run that is cut short is followed by no second.
@@ -117,6 +122,7 @@ def compare(plan: Plan, on_progress: Callable[[Mode, Progress], None] | None = N
     Args:
         plan: what to do; its mode is set here. `pipeline` must be 1.
         on_progress: called several times a second, with which of the two it is and how it goes.
+        on_signal: as in `run`.
 
     Raises:
         TielineError: as `run`.
@@ -132,5 +138,5 @@ def compare(plan: Plan, on_progress: Callable[[Mode, Progress], None] | None = N
             if on_progress is not None:
                 on_progress(mode, progress)
 
-        results[mode] = run(one, tell)
+        results[mode] = run(one, tell, on_signal)
     return Comparison(results[Mode.SHORT], results[Mode.LONG])

@@ -7,7 +7,7 @@ import contextlib
 import math
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from ..resolve import interleave, lookup_name, not_resolved, open_connection
 from .load import PlaceLoad
 from .plan import Mode, Plan
 from .progress import Phase
-from .snapshots import Last, Snapshot
+from .snapshots import Last, Snapshot, piece_of
 
-__all__ = ["Share", "find", "generate", "interval_of"]
+__all__ = ["Share", "find", "generate"]
 
 #: Seconds between two times that what was appended is counted.
 _FOLD = 0.1
@@ -32,21 +32,13 @@ _LOOK = 0.01
 #: Seconds by which a time limit may strike late: two ticks of the wheel.
 _TICKS = 0.2
 
-#: Lengths of an interval, and how many of them a run has at most by plan.
-_LENGTHS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
-_MOST_BY_PLAN = 100
 
-
-def interval_of(plan: Plan) -> float:
-    """Seconds of a piece of the run."""
-    if plan.duration is None:
-        return 0.5
-    fitting = (length for length in _LENGTHS if plan.duration / length <= _MOST_BY_PLAN)
-    return next(fitting, _LENGTHS[-1])
-
-
-async def find(address: Address) -> tuple[int, Any]:
+async def find(address: Address, sources: Sequence[str] = ()) -> tuple[int, Any]:
     """The family and the address to call, of all that a name stands for: the first that answers.
+
+    Args:
+        address: where to.
+        sources: addresses to call from; what they cannot call is left out.
 
     Raises:
         ResolveError: there is no such host.
@@ -60,7 +52,10 @@ async def find(address: Address) -> tuple[int, Any]:
     except (OSError, UnicodeError) as error:
         raise not_resolved(error, address) from error
     candidates = interleave(found)
-    if len(candidates) == 1:
+    if sources:
+        family = socket.AF_INET6 if ":" in sources[0] else socket.AF_INET
+        candidates = [each for each in candidates if each[0] == family] or candidates
+    if len(candidates) == 1 or sources:
         return candidates[0]
     with await open_connection(address) as connected:
         try:
@@ -105,7 +100,7 @@ class _Run:
         # A `hold` lasts from when all are there: see `_is_over`.
         open_end = plan.duration is None or plan.mode is Mode.HOLD
         self._end = math.inf if open_end else self._begin + (plan.duration or 0.0)
-        self._interval = interval_of(plan)
+        self._interval = piece_of(plan)
         self._cpu = self._waited = 0.0
         self._index = -1
         self._piece_began = share.origin
@@ -150,7 +145,7 @@ class _Run:
         self._emit(Phase.MEASURING)
         self._cpu = time.process_time() - self._cpu
         self._waited = waited_for_processor() - self._waited
-        return max(end - self._begin, 1e-9)
+        return max(end - self._begin, 0.0)
 
     async def _until(self, end: Callable[[], float], stop: asyncio.Event) -> bool:
         """Go on until then, and tell of each piece. Returns whether somebody ended it before."""

@@ -9,6 +9,7 @@ without entering Python for each of its times.
 
 from __future__ import annotations
 
+import math
 import struct
 import sys
 from array import array
@@ -25,6 +26,9 @@ RELATIVE_ERROR = 1 / 256
 
 _SINGLE = struct.Struct("<f")
 _BITS = struct.Struct("<I")
+
+#: The first that holds no number: infinity.
+_BUCKETS = 0x7F80
 
 #: Which half of a single holds its first bits.
 _FIRST_HALF = 1 if sys.byteorder == "little" else 0
@@ -130,10 +134,13 @@ class Histogram:
         made = cls()
         try:
             made._buckets.update({int(bucket): int(count) for bucket, count in read["buckets"]})
-            made.total = float(read["total"])
-            made.least, made.most = float(read["least"]), float(read["most"])
-        except (KeyError, TypeError, ValueError) as error:
+            numbers = [float(read[name]) for name in ("total", "least", "most")]
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise SettingError("this is no histogram") from error
+        sound = all(0 <= bucket < _BUCKETS and count > 0 for bucket, count in made._buckets.items())
+        if not sound or not all(map(math.isfinite, numbers)):
+            raise SettingError("this is no histogram")
+        made.total, made.least, made.most = numbers
         return made
 
     def __eq__(self, other: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -16,7 +17,11 @@ __all__ = ["VERSION", "Failure", "Generator", "Interval", "KernelView", "Result"
 #: Of the JSON. It grows by new keys only; a changed meaning is a new version.
 VERSION = 1
 
+#: Seconds of which shares mean something.
+_ENOUGH = 0.3
+
 _R = TypeVar("_R", bound="Result")
+_T = TypeVar("_T", bound="Result | Interval | KernelView | Generator")
 
 
 class Failure(StrEnum):
@@ -93,6 +98,7 @@ class Generator:
         busiest: the share of the time for which the busiest of them had a processor, 0 to 1.
         cores: processors that they could use.
         starved: the share of the time for which the busiest wanted a processor and had none.
+        seconds: how long that was watched.
     """
 
     processes: int = 1
@@ -100,11 +106,13 @@ class Generator:
     busiest: float = 0.0
     cores: int = 1
     starved: float = 0.0
+    seconds: float = 0.0
 
     @property
     def is_limit(self) -> bool:
-        """Whether the generator, and not the server, may be what ended the growth."""
-        return self.busiest + self.starved > 0.9
+        """Whether the generator, and not the server, may be what ended the growth. A moment is
+        too short to tell."""
+        return self.seconds >= _ENOUGH and self.busiest + self.starved > 0.9
 
 
 @dataclass(slots=True)
@@ -217,7 +225,7 @@ class Result:
             )  # fmt: skip
         try:
             return _result(cls, read)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise SettingError("this result of a bench cannot be read") from error
 
 
@@ -234,22 +242,44 @@ def _written(value: Any) -> Any:
 
 
 def _result(cls: type[_R], read: Mapping[str, Any]) -> _R:
-    made = cls(address=str(read["address"]), mode=str(read["mode"]))
-    for each in fields(cls):
+    made = _plain(cls(address=str(read["address"]), mode=str(read["mode"])), read)
+    made.failures = Counter(
+        {str(reason): _number(0, count) for reason, count in read.get("failures", {}).items()}
+    )
+    made.intervals = [_plain(Interval(0.0, 0.0), each) for each in read.get("intervals", [])]
+    made.kernel = _plain(KernelView(), read.get("kernel", {}))
+    made.generator = _plain(Generator(), read.get("generator", {}))
+    made.parts = {str(name): _result(Result, each) for name, each in read.get("parts", {}).items()}
+    return made
+
+
+def _plain(made: _T, read: Mapping[str, Any]) -> _T:
+    """Fill in what is a number, a text or a histogram; keys that are not known are passed over."""
+    if not isinstance(read, Mapping):
+        raise TypeError(f"{read!r} has no keys")
+    for each in fields(made):
         if each.name not in read:
             continue
-        value = read[each.name]
-        if isinstance(getattr(made, each.name), Histogram):
-            value = Histogram.from_json(value)
-        elif each.name == "failures":
-            value = Counter({str(reason): int(count) for reason, count in value.items()})
-        elif each.name == "intervals":
-            value = [Interval(**interval) for interval in value]
-        elif each.name == "kernel":
-            value = KernelView(**{**value, "round_trip": Histogram.from_json(value["round_trip"])})
-        elif each.name == "generator":
-            value = Generator(**value)
-        elif each.name == "parts":
-            value = {name: _result(Result, part) for name, part in value.items()}
-        setattr(made, each.name, value)
+        default, value = getattr(made, each.name), read[each.name]
+        if isinstance(default, Histogram):
+            setattr(made, each.name, Histogram.from_json(value))
+        elif isinstance(default, str):
+            setattr(made, each.name, str(value))
+        elif isinstance(default, bool):
+            setattr(made, each.name, bool(value))
+        elif default is None or isinstance(default, (int, float)):
+            setattr(made, each.name, _number(default, value))
     return made
+
+
+def _number(default: float | None, value: Any) -> Any:
+    """A number, of the default's kind.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    if default is None and value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no number")
+    return int(value) if isinstance(default, int) else float(value)

@@ -49,7 +49,7 @@ async def measure(
 
     Cancelling it closes its connections; there is no result then.
     """
-    candidate = await find(plan.address)
+    candidate = await find(plan.address, plan.sources)
     gathering = _gathering(plan)
 
     def take(snapshot: Snapshot) -> None:
@@ -62,36 +62,53 @@ async def measure(
     return gathering.result()
 
 
-def run(plan: Plan, on_progress: OnProgress | None = None) -> Result:
+def run(
+    plan: Plan,
+    on_progress: OnProgress | None = None,
+    on_signal: Callable[[signal.Signals], None] | None = None,
+) -> Result:
     """Run a plan, in as many processes as it says, and wait for its end.
 
     The first SIGINT or SIGTERM ends it early, with a result of what was measured until then; the
     second ends it without one. To be called from a program's main thread, which has no other
     threads yet where there are to be several processes: they are forked.
 
+    Args:
+        plan: what to do.
+        on_progress: called at least once a second, with how it goes.
+        on_signal: called with each of these signals.
+
     Raises:
         KeyboardInterrupt: there was a second signal.
         TielineError: as `measure`.
     """
     if plan.processes == 1:
-        return asyncio.run(_heeding_signals(lambda stop: measure(plan, on_progress, stop)))
-    candidate = asyncio.run(find(plan.address))
+        return asyncio.run(
+            _heeding_signals(lambda stop: measure(plan, on_progress, stop), on_signal)
+        )
+    candidate = asyncio.run(find(plan.address, plan.sources))
     with _workers(plan, candidate) as pipes:
-        return asyncio.run(_heeding_signals(lambda stop: _merge(plan, pipes, on_progress, stop)))
+        return asyncio.run(
+            _heeding_signals(lambda stop: _merge(plan, pipes, on_progress, stop), on_signal)
+        )
 
 
-async def _heeding_signals(work: Callable[[asyncio.Event], Any]) -> Result:
+async def _heeding_signals(
+    work: Callable[[asyncio.Event], Any], on_signal: Callable[[signal.Signals], None] | None
+) -> Result:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(work(stop))
 
-    def heed() -> None:
+    def heed(number: signal.Signals) -> None:
+        if on_signal is not None:
+            on_signal(number)
         if stop.is_set():
             task.cancel()
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, heed)
+        loop.add_signal_handler(number, heed, number)
     try:
         result: Result = await task
     except asyncio.CancelledError:

@@ -10,10 +10,30 @@ from .progress import Phase, Progress
 from .recording import TIMES, Piece
 from .result import Generator, Interval, KernelView, Result
 
-__all__ = ["Gathering", "Last", "Snapshot"]
+__all__ = ["Gathering", "Last", "Snapshot", "piece_of"]
+
+#: Lengths of an interval in seconds, and how many of them a run has at most by plan.
+_LENGTHS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
+_MOST_BY_PLAN = 100
+
+#: The longest piece: whoever watches is to see that it goes on.
+_LONGEST_PIECE = 1.0
 
 #: Intervals that are kept; beyond, two become one.
 _MOST_INTERVALS = 240
+
+
+def _interval_of(plan: Plan) -> float:
+    """Seconds of an interval of a run."""
+    if plan.duration is None:
+        return 0.5
+    fitting = (length for length in _LENGTHS if plan.duration / length <= _MOST_BY_PLAN)
+    return next(fitting, _LENGTHS[-1])
+
+
+def piece_of(plan: Plan) -> float:
+    """Seconds after which a process tells how it goes."""
+    return min(_interval_of(plan), _LONGEST_PIECE)
 
 
 @dataclass(slots=True)
@@ -96,7 +116,7 @@ class Gathering:
             processes=plan.processes, started=started,
         )  # fmt: skip
         #: Pieces that make an interval, and how many the last one has.
-        self._pieces_each = 1
+        self._pieces_each = max(1, round(_interval_of(plan) / piece_of(plan)))
         self._in_last = 0
 
     def add(self, snapshot: Snapshot) -> Progress | None:
@@ -211,7 +231,7 @@ class Gathering:
         return Generator(
             processes=self._plan.processes, cores=self._cores,
             cpu_seconds=sum(last.cpu_seconds for last in self._lasts),
-            busiest=busiest, starved=last.waited / (last.seconds or 1),
+            busiest=busiest, starved=last.waited / (last.seconds or 1), seconds=last.seconds,
         )  # fmt: skip
 
 

@@ -20,6 +20,11 @@ _MOST = 4096
 
 _BROADCAST = ipaddress.ip_address("255.255.255.255")
 
+#: Open files that one of several processes has beside: its pipe, an empty stdin; and the ends of
+#: pipes by which each is seen to end.
+_OF_ONE_OF_SEVERAL = 2
+_OF_EACH_OTHER = 2
+
 #: Short connections a second that are out of reach, so that a rate above needs no warning.
 _FASTEST = 20_000
 
@@ -134,7 +139,10 @@ def shortages(plan: Plan, machine: Machine | None = None) -> list[Shortage]:
 
 def _check_descriptors(plan: Plan, machine: Machine) -> None:
     allowed = machine.hard_descriptors
-    needed = math.ceil(plan.connections / plan.processes) + OF_A_PROCESS
+    own = OF_A_PROCESS
+    if plan.processes > 1:
+        own += _OF_ONE_OF_SEVERAL + _OF_EACH_OTHER * plan.processes
+    needed = math.ceil(plan.connections / plan.processes) + own
     if allowed is not None and needed > allowed:
         raise SettingError(
             "{connections} connections in {processes} processes need {needed} open files in each, "

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "guard": ("tieline.cli.guard:command", N_("relay connections, with limits at the door")),
     "connect": ("tieline.cli.connect:command", N_("hold a conversation with a server")),
     "send": ("tieline.cli.send:command", N_("send one message and show the reply")),
+    "bench": ("tieline.cli.bench.command:command", N_("put a load on a service, and measure it")),
     "trace": ("tieline.cli.trace:command", N_("draw what passes on the wire, step by step")),
     "ctl": ("tieline.cli.ctl:command", N_("look into a running server and direct it")),
     "doctor": ("tieline.cli.doctor:command", N_("say how many connections this machine can hold")),

@@ -32,6 +32,7 @@ class Exit(enum.IntEnum):
     UNEXPECTED = 7  #: an expectation was not met
     NOT_BOUND = 8
     REFUSED = 9  #: by policy
+    CROSSED = 99  #: a threshold of a bench
     INTERRUPTED = 130
     TERMINATED = 143
 

@@ -217,7 +217,8 @@ def shared_settings(load: Callable[..., Any] | None = None) -> tuple[Setting, ..
             ["-v", "--verbose"], is_flag=True, help=N_("more, such as where a handler failed")
         ),
         Setting(
-            ["--color"], type=click.Choice(["auto", "always", "never"]), metavar="WHEN", default="auto",
+            ["--color"], type=click.Choice(["auto", "always", "never"]), metavar="WHEN",
+            default="auto",
             help=N_("colours; NO_COLOR and FORCE_COLOR are heeded"),
         ),
         Setting(

@@ -45,7 +45,8 @@ STYLE = f"""
   .page {{ fill: #ffffff }} .band {{ fill: #f4f6f9 }}
   .box {{ fill: #ffffff; stroke: #9aa7b8 }}
   text {{ font: 13px {_SANS}; fill: #14212f; white-space: pre }}
-  .side {{ font-weight: 600; font-size: 15px }} .address {{ font: 12.5px {_MONO} }} .long {{ font-size: 10px }}
+  .side {{ font-weight: 600; font-size: 15px }}
+  .address {{ font: 12.5px {_MONO} }} .long {{ font-size: 10px }}
   .part {{ font-size: 12.5px; font-weight: 600; fill: #5a6675 }}
   .state {{ font: 600 12px {_MONO} }} .label {{ font: 600 13px {_MONO} }}
   .payload {{ font: 13px {_MONO}; fill: #14212f }} .remark {{ font-style: italic; fill: #b35900 }}
