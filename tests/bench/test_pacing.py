@@ -89,6 +89,7 @@ class Servant:
         self.due: list[float] = []
         self.lateness: list[float] = []
         self.is_free = True
+        self.is_idle = False
         self.told: asyncio.Event = asyncio.Event()
 
     def can_ask(self) -> bool:
@@ -133,8 +134,7 @@ async def test_who_can_do_nothing_any_more_is_passed_over() -> None:
     loop.begin(reactor.clock())
     # Both wait for the second instant: there is none for a third.
     for place in (gone, there):
-        place.is_free = True
-    loop._idle.extend([gone, there])
+        loop._rest(place)
     gone.is_free = False
     loop._arm(reactor.clock())
     await there.told.wait()

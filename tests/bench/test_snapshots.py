@@ -35,7 +35,7 @@ def piece(index: int, exchanges: int, kind: str = "long", seconds: float = 0.1) 
 def last(cpu: float = 0.5, seconds: float = 1.0, cut_short: bool = False) -> Snapshot:
     told = piece(99, 0)
     told.pieces = {}
-    told.last = Last(cpu, 0.25, seconds, 2, 3, 5, cut_short, KernelView(sampled=1))
+    told.last = Last(cpu, 0.25, seconds, seconds, 2, 3, 5, cut_short, KernelView(sampled=1))
     return told
 
 

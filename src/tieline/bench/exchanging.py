@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from ..errors import PeerError
+from ..errors import PeerError, UsageError
 from ..framing import Codec
 from ..reactor import READABLE, WRITABLE
 from ..tls import SHORT_OF_MEMORY
@@ -50,9 +50,25 @@ class Exchanging(Place):
     """
 
     __slots__ = (
-        "_answer", "_asked", "_clock", "_codec", "_first", "_is_waiting", "_message", "_numbered",
-        "_plain_answer", "_quiet_timer", "_record", "_recv", "_rest_of_message", "_send", "_talk",
-        "_wire", "due",
+        "_answer",
+        "_asked",
+        "_clock",
+        "_codec",
+        "_first",
+        "_is_out_of_step",
+        "_is_waiting",
+        "_message",
+        "_numbered",
+        "_plain_answer",
+        "_quiet_timer",
+        "_record",
+        "_recv",
+        "_rest_of_message",
+        "_send",
+        "_talk",
+        "_was_answered",
+        "_wire",
+        "due",
     )  # fmt: skip
 
     def __init__(self, load: Load, recorder: Recorder, talk: Talk) -> None:
@@ -70,7 +86,7 @@ class Exchanging(Place):
         self._clock = load.reactor.clock
         self._codec: Codec | None = None
         self._asked = self._first = self.due = 0.0
-        self._is_waiting = False
+        self._is_waiting = self._was_answered = self._is_out_of_step = False
         self._numbered = 0
         self._rest_of_message = b""
         self._quiet_timer: asyncio.TimerHandle | None = None
@@ -123,6 +139,7 @@ class Exchanging(Place):
     def open(self) -> None:
         # Until it has asked anything, it is one that found nobody.
         self._numbered = 0
+        self._was_answered = self._is_out_of_step = False
         super().open()
 
     def _on_open(self, now: float) -> None:
@@ -136,7 +153,9 @@ class Exchanging(Place):
 
     def _expect(self) -> None:
         """The next bytes begin an answer."""
-        self._answer = self._talk.answer_wire or None
+        # Where silence ends a message, no read is known to be the whole of it.
+        quiet = self._codec is not None and self._codec.quiet is not None
+        self._answer = None if quiet else self._talk.answer_wire or None
 
     def ask(self, now: float) -> None:
         """Send the next message."""
@@ -148,9 +167,18 @@ class Exchanging(Place):
         if talk.message is None:
             assert talk.messages is not None
             assert self._codec is not None
-            self._message = talk.messages.make(self.number, self._numbered)
-            self._wire = self._codec.pack(self._message)
+            try:
+                self._message = talk.messages.make(self.number, self._numbered)
+                self._wire = self._codec.pack(self._message)
+            except UsageError as error:
+                self._load.give_up(error)
+                return
         wire = self._wire
+        self.recorder.counted.bytes_sent += len(wire)
+        if self._rest_of_message:
+            # It was answered before it was sent whole.
+            self._rest_of_message += wire
+            return
         try:
             sent = self._send(wire)
         except OSError as error:
@@ -165,6 +193,7 @@ class Exchanging(Place):
     def _keep_rest(self, rest: bytes) -> None:
         assert self.connected is not None
         self._rest_of_message += rest
+        self._plain_answer = None
         self._load.reactor.modify(self.connected.fileno(), READABLE | WRITABLE)
 
     def _send_failed(self, error: OSError) -> None:
@@ -223,7 +252,7 @@ class Exchanging(Place):
             self.recorder.counted.bytes_received += len(data)
             # What comes before anything was asked is a greeting.
             if self._numbered:
-                self._load.failed(self, Failure.UNASKED)
+                self.fail(Failure.UNASKED)
             return
         if data == self._answer:
             self._complete(True, now, len(data))
@@ -245,6 +274,7 @@ class Exchanging(Place):
         if answers:
             if len(answers) > 1:
                 self._load.failed(self, Failure.UNASKED)
+                self._is_out_of_step = True
             self._complete(self._is_right(answers[0]), now, size)
             return
         self.recorder.counted.bytes_received += size
@@ -293,8 +323,8 @@ class Exchanging(Place):
         """The answer is whole."""
         recorder = self.recorder
         recorder.counted.bytes_received += size
-        recorder.counted.bytes_sent += len(self._wire)
         self._is_waiting = False
+        self._was_answered = True
         if is_right:
             self._record_exchange(now)
         else:

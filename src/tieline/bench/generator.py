@@ -29,6 +29,9 @@ _FOLD = 0.1
 #: Seconds between two looks at whether the last exchange is over.
 _LOOK = 0.01
 
+#: Seconds for which the last answers are awaited where somebody has ended it.
+_PARTING = 0.5
+
 #: Seconds by which a time limit may strike late: two ticks of the wheel.
 _TICKS = 0.2
 
@@ -101,7 +104,7 @@ class _Run:
         open_end = plan.duration is None or plan.mode is Mode.HOLD
         self._end = math.inf if open_end else self._begin + (plan.duration or 0.0)
         self._interval = piece_of(plan)
-        self._cpu = self._waited = 0.0
+        self._cpu = self._waited = self._watched = self._watched_from = 0.0
         self._index = -1
         self._piece_began = share.origin
 
@@ -123,8 +126,10 @@ class _Run:
             cut_short = cut_short or await self._until(lambda: self._end, stop)
             seconds = self._stop_measuring()
             load.settle()
-            if not cut_short:
-                cut_short = await self._finish(stop)
+            if cut_short:
+                await self._finish(asyncio.Event(), _PARTING)
+            else:
+                cut_short = await self._finish(stop, self._plan.reply_timeout + _TICKS)
         finally:
             load.close()
         self._tell_last(seconds, cut_short)
@@ -132,6 +137,7 @@ class _Run:
     def _start_measuring(self) -> None:
         self._emit(Phase.WARMUP)
         self._index = 0
+        self._watched_from = self._reactor.clock()
         self._cpu, self._waited = time.process_time(), waited_for_processor()
         if self._plan.count is not None:
             self.load.limit(self._plan.count)
@@ -143,6 +149,7 @@ class _Run:
         if self.load.tickets.left == 0 and self.load.tickets.ran_out:
             end = self.load.tickets.ran_out
         self._emit(Phase.MEASURING)
+        self._watched = now - self._watched_from
         self._cpu = time.process_time() - self._cpu
         self._waited = waited_for_processor() - self._waited
         return max(end - self._begin, 0.0)
@@ -154,6 +161,8 @@ class _Run:
         while (now := self._reactor.clock()) < end():
             if stop.is_set():
                 return True
+            if self.load.broken is not None:
+                raise self.load.broken
             if self._is_over():
                 return False
             if now >= fold_at:
@@ -188,15 +197,16 @@ class _Run:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), delay)
 
-    async def _finish(self, stop: asyncio.Event) -> bool:
-        """Wait for the last answers. Returns whether somebody ended it before."""
-        end = self._reactor.clock() + self._plan.reply_timeout + _TICKS
+    async def _finish(self, stop: asyncio.Event, patience: float) -> bool:
+        """Wait for the last answers, and count what does not come. Returns whether somebody ended
+        it before."""
+        end = self._reactor.clock() + patience
         while not self.load.is_idle and (now := self._reactor.clock()) < end:
             if stop.is_set():
-                return True
+                break
             await self._pause_until(now + _LOOK, stop)
         self.load.count_unfinished()
-        return False
+        return stop.is_set()
 
     # ---- Telling
 
@@ -233,7 +243,7 @@ class _Run:
         load = self.load
         waiting_most = 0 if load.open_loop is None else load.open_loop.waiting_most
         last = Last(
-            cpu_seconds=self._cpu, waited=self._waited, seconds=seconds,
+            cpu_seconds=self._cpu, waited=self._waited, watched=self._watched, seconds=seconds,
             held_most=load.held_most, waiting_most=waiting_most,
             message_size=len(load.talk.wire), cut_short=cut_short, kernel=load.kernel,
         )  # fmt: skip

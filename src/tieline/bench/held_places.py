@@ -69,12 +69,17 @@ class HeldPlace(Exchanging):
         return None
 
     def settle(self) -> None:
-        """It is over."""
-        self.close()
+        """It is over, but for what is under way."""
+        if not self.under_way:
+            self.close()
 
     def _on_idle_end(self) -> None:
-        self.recorder.counted.lost += 1
         self.fail(Failure.CLOSED_EARLY)
+
+    def fail(self, failure: Failure) -> None:
+        if self.is_open and failure in (Failure.CLOSED_EARLY, Failure.RESET):
+            self.recorder.counted.lost += 1
+        super().fail(failure)
 
     def _after_failure(self) -> None:
         self._arrived()

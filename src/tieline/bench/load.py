@@ -9,6 +9,8 @@ from itertools import cycle
 from typing import Any
 
 from ..charset import message_codec
+from ..doctor import examine
+from ..errors import TielineError
 from ..framing import Codec
 from ..reactor import Reactor
 from ..tcp_info import TcpInfo, read_tcp_info
@@ -57,6 +59,7 @@ class PlaceLoad:
         held_most: the most there were.
         tickets: exchanges that are still to be begun; `open_loop`: what says when, if not the
             answers do.
+        broken: why there is no sense in going on; `None` while there is.
         kernel: what the kernel knew of those that were looked at.
         is_plain: whether an exchange is like the other, without end, so that only its time counts.
     """
@@ -72,13 +75,18 @@ class PlaceLoad:
         self.plan = plan
         self.reactor = reactor
         self.candidate = candidate
+        ports = examine().ports
+        self.may_meet_itself = candidate[0] != socket.AF_UNIX and (
+            ports is None or ports.low <= candidate[1][1] <= ports.high
+        )
         self.going = True
         self.held = self.held_most = 0
         self.kernel = KernelView()
         self._number, self._step = first, step
         self._sources: Iterator[str] | None = cycle(plan.sources) if plan.sources else None
         self._ended = self.slot = 0
-        self._has_failed = False
+        self._has_failed = self._began = False
+        self.broken: TielineError | None = None
         self._last_opened = 0.0
         self._origin = 0.0
         self.tickets = Tickets(reactor.clock)
@@ -103,9 +111,7 @@ class PlaceLoad:
         if plan.mode in (Mode.HOLD, Mode.STORM):
             recorder = self._recorder(plan.mode.value)
             return [HeldPlace(self, recorder, self.talk) for _ in range(plan.connections)]
-        short = {Mode.SHORT: plan.connections, Mode.LONG: 0}.get(
-            plan.mode, round(plan.connections * plan.short_share)
-        )
+        short = plan.short_places
         kind = PipelinedPlace if plan.pipeline > 1 else LongPlace
         places: list[Any] = []
         if short:
@@ -120,6 +126,9 @@ class PlaceLoad:
         made = Recorder(len(self.talk.wire), len(self.talk.answer_wire))
         self.recorders[kind] = made
         return made
+
+    def give_up(self, error: TielineError) -> None:
+        self.broken = error
 
     def new_codec(self) -> Codec:
         return message_codec(self.plan.framing, self.plan.charset, self.plan.max_message)
@@ -194,6 +203,7 @@ class PlaceLoad:
             origin: when that is, or was a moment ago, by the reactor's clock.
         """
         self._origin = origin
+        self._began = True
         # Between two short connections the reactor would have nothing to live for.
         self.reactor.file(self, self._origin + _WAKE)
         if self.open_loop is not None:
@@ -243,9 +253,9 @@ class PlaceLoad:
 
     def limit(self, count: int) -> None:
         """Begin so many exchanges more, and none after them."""
-        # Those that are under way will be measured too.
-        under_way = sum(place.under_way for place in self.places) if self.held else 0
-        self.tickets.limit(max(0, count - under_way))
+        # In a closed loop those that are under way will be measured too.
+        under_way = sum(place.asked for place in self.places) if self._began else 0
+        self.tickets.limit(max(0, count - (0 if self.open_loop is not None else under_way)))
 
     @property
     def waiting(self) -> int:
@@ -279,6 +289,8 @@ class PlaceLoad:
         """Begin nothing more; exchanges under way are finished."""
         self.going = self.is_plain = False
         self.tickets.is_closed = self.open_loop is None
+        if self._to_come and self.plan.mode in (Mode.HOLD, Mode.STORM):
+            self.places[0].recorder.fail(Failure.UNSENT, len(self._to_come))
         self._to_come.clear()
         for place in self.places:
             place.settle()

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from ..errors import PeerError
+from ..errors import PeerError, UsageError
 from .exchanging import Exchanging, Talk
 from .place import Load
 from .recording import Recorder
@@ -47,6 +47,11 @@ class LongPlace(Exchanging):
         """Begin."""
         self.open()
 
+    @property
+    def asked(self) -> int:
+        """Exchanges that have begun."""
+        return int(self._is_waiting)
+
     def can_ask(self) -> bool:
         """Whether an exchange can begin now."""
         return self.is_open and not self._is_waiting
@@ -64,8 +69,9 @@ class LongPlace(Exchanging):
 
     def _expect(self) -> None:
         super()._expect()
-        if self._load.is_plain:
-            self._plain_answer = self._answer
+        # The first is looked at: by it a connection is known to be good for something.
+        plain = self._load.is_plain and self._was_answered and not self._rest_of_message
+        self._plain_answer = self._answer if plain else None
 
     def settle(self) -> None:
         """Begin nothing more; what is under way is finished."""
@@ -87,15 +93,22 @@ class LongPlace(Exchanging):
         plan = load.plan
         if not load.going and not load.waiting:
             self.close()
+        elif self._is_out_of_step:
+            # What comes next would be taken for an answer.
+            self.close()
+            self.begin_again(rest=False)
         elif plan.exchanges is not None and self._numbered >= plan.exchanges:
             self.close()
             self.open()
         elif plan.think:
-            load.reactor.loop.call_later(plan.think, self._after_thinking, self.number)
+            self._timer = load.reactor.loop.call_later(
+                plan.think, self._after_thinking, self.number
+            )
         else:
             self._go_on(now)
 
     def _after_thinking(self, number: int) -> None:
+        self._timer = None
         # It may have been lost meanwhile, and another be there.
         if number == self.number and self.can_ask() and self._load.going:
             self._go_on(self._load.reactor.clock())
@@ -107,7 +120,15 @@ class LongPlace(Exchanging):
     def _after_failure(self) -> None:
         if self._load.going:
             # One that has served goes on at once; one that was closed as it came would spin.
-            self.begin_again(rest=self._numbered <= 1)
+            self.begin_again(rest=not self._was_answered)
+
+    def fail(self, failure: Failure) -> None:
+        if self._is_waiting and self.due and not self._load.is_measured(self.due):
+            # Of a warm-up: nobody counts it.
+            self.close(reset=True)
+            self._after_failure()
+        else:
+            super().fail(failure)
 
     def _record_exchange(self, now: float) -> None:
         if not self.due or self._load.is_measured(self.due):
@@ -128,8 +149,15 @@ class PipelinedPlace(LongPlace):
     def under_way(self) -> int:
         return len(self._under_way) or super().under_way
 
+    @property
+    def asked(self) -> int:
+        return len(self._under_way)
+
     def can_ask(self) -> bool:
-        return self.is_open and len(self._under_way) < self._load.plan.pipeline
+        plan = self._load.plan
+        if plan.exchanges is not None and self._numbered >= plan.exchanges:
+            return False
+        return self.is_open and len(self._under_way) < plan.pipeline
 
     def _on_open(self, now: float) -> None:
         self._under_way.clear()
@@ -157,8 +185,7 @@ class PipelinedPlace(LongPlace):
             count += 1
         if not count:
             return
-        self._wire = self._written(count, now)
-        self._write(now)
+        self._write(self._written(count, now), now)
 
     def _written(self, count: int, began: float) -> bytes:
         """So many messages as bytes; they are under way from now on."""
@@ -170,14 +197,19 @@ class PipelinedPlace(LongPlace):
         assert talk.messages is not None
         assert self._codec is not None
         pieces = []
-        for number in range(self._numbered - count + 1, self._numbered + 1):
-            message = talk.messages.make(self.number, number)
-            self._under_way.append((began, message))
-            pieces.append(self._codec.pack(message))
+        try:
+            for number in range(self._numbered - count + 1, self._numbered + 1):
+                message = talk.messages.make(self.number, number)
+                pieces.append(self._codec.pack(message))
+                self._under_way.append((began, message))
+        except UsageError as error:
+            self._load.give_up(error)
         return b"".join(pieces)
 
-    def _write(self, now: float) -> None:
-        self._is_waiting = True
+    def _write(self, wire: bytes, now: float) -> None:
+        self._wire = wire
+        self._is_waiting = bool(self._under_way)
+        self.recorder.counted.bytes_sent += len(wire)
         self._asked = now if len(self._under_way) == 1 else self._asked or now
         if self._rest_of_message:
             self._rest_of_message += self._wire
@@ -195,10 +227,7 @@ class PipelinedPlace(LongPlace):
     def ask_due(self, now: float, due: float) -> None:
         if self._load.is_measured(due):
             self.recorder.lateness.append(now - due)
-        self._wire = self._written(1, due)
-        self._write(now)
-        if self.can_ask():
-            self._load.is_free(self, now)
+        self._write(self._written(1, due), now)
 
     def _on_data(self, data: bytes, now: float) -> None:
         wire = self._answer
@@ -213,6 +242,7 @@ class PipelinedPlace(LongPlace):
         expected = len(self._under_way)
         if len(answers) > expected:
             self._load.failed(self, Failure.UNASKED)
+            self._is_out_of_step = True
         if not answers:
             self.recorder.counted.bytes_received += size
             return
@@ -252,13 +282,13 @@ class PipelinedPlace(LongPlace):
             elif not paced or load.is_measured(began):
                 recorder.times.append(now - began)
                 recorder.other_exchanges += 1
-                counted.bytes_sent += len(self._wire) // max(1, len(rights))
+        self._was_answered = True
         # The oldest that is left has been waiting since it was asked, or since this answer.
         self._asked = now
         self._is_waiting = bool(self._under_way)
         if self._codec is not None and not self._codec.incomplete:
             self._expect()
-        if not self._is_waiting or load.going:
+        if not self._is_waiting or (load.going and not self._is_out_of_step):
             self._after_exchange(now)
 
     def _after_exchange(self, now: float) -> None:

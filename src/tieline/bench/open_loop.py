@@ -19,6 +19,9 @@ _RINGS_APART = 100e-6
 class Servant(Protocol):
     """A place that exchanges are given to."""
 
+    #: Whether it waits here for an instant. Only `OpenLoop` sets it.
+    is_idle: bool
+
     def can_ask(self) -> bool:
         """Whether an exchange can begin now."""
 
@@ -53,7 +56,7 @@ class OpenLoop:
         self._reactor = reactor
         self._schedule = schedule
         self._tickets = tickets
-        # One that can do nothing any more, or is in here twice, is passed over when it comes up.
+        # One that can do nothing any more is passed over when it comes up.
         self._idle: deque[Servant] = deque()
         self._is_armed = False
         self._origin = self._from = 0.0
@@ -81,22 +84,37 @@ class OpenLoop:
         """Instants that are over, and wait for a place."""
         if self._tickets.left == 0 or not self._origin:
             return 0
-        until = min(self._reactor.clock(), self._until) - self._origin
-        waiting = max(0, self._schedule.due(until) - self._schedule.taken)
+        schedule, origin = self._schedule, self._origin
+        due = schedule.due(min(self._reactor.clock(), self._until) - origin)
+        # By the rule of `_may_serve`, whatever the arithmetic of floats makes of the last one.
+        while due > schedule.taken and origin + schedule.instant(due - 1) >= self._until:
+            due -= 1
+        waiting = max(0, due - schedule.taken)
+        if self._tickets.left is not None:
+            waiting = min(waiting, self._tickets.left)
         self.waiting_most = max(self.waiting_most, waiting)
         return waiting
 
     def free(self, place: Servant, now: float) -> None:
-        """A place has nothing to do."""
-        if self._schedule.next <= now - self._origin and self._may_serve():
+        """A place has nothing to do, or could do more."""
+        while place.can_ask() and not place.is_idle:
+            if self._schedule.next > now - self._origin or not self._may_serve():
+                self._rest(place)
+                self._arm(now)
+                return
             place.ask_due(now, self._origin + self._schedule.take())
-        else:
-            self._idle.append(place)
-            self._arm(now)
+
+    def _rest(self, place: Servant) -> None:
+        place.is_idle = True
+        self._idle.append(place)
 
     def _may_serve(self) -> bool:
-        """Whether the next instant is one that is to be served."""
-        return self._origin + self._schedule.next < self._until and self._tickets.take()
+        """Whether the next instant is one that is to be served. Those of a warm-up need no
+        ticket."""
+        instant = self._origin + self._schedule.next
+        if instant >= self._until:
+            return False
+        return instant < self._from or self._tickets.take()
 
     def _ring(self) -> None:
         schedule, idle, origin = self._schedule, self._idle, self._origin
@@ -104,12 +122,15 @@ class OpenLoop:
         self._is_armed = False
         while idle and schedule.next <= now - origin:
             place = idle.popleft()
+            place.is_idle = False
             if not place.can_ask():
                 continue
             if not self._may_serve():
-                idle.append(place)
+                self._rest(place)
                 return
             place.ask_due(now, origin + schedule.take())
+            if place.can_ask():
+                self._rest(place)
             now = self._reactor.clock()
         if idle:
             self._arm(now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -10,6 +11,7 @@ import ssl
 import struct
 from typing import Any, Protocol, cast
 
+from ..errors import TielineError
 from ..framing import Codec
 from ..reactor import READABLE, WRITABLE, Reactor
 from ..tls import SHORT_OF_MEMORY, TlsSocket
@@ -55,8 +57,13 @@ class Load(Protocol):
     reactor: Reactor
     #: Whether connections and exchanges are still to be begun.
     going: bool
+    #: Whether a connection may be given the port that it calls.
+    may_meet_itself: bool
     #: The family and the address to call.
     candidate: tuple[int, Any]
+
+    def give_up(self, error: TielineError) -> None:
+        """There is no sense in going on."""
 
     def new_codec(self) -> Codec:
         """A codec for a connection."""
@@ -85,10 +92,12 @@ class Place:
         connected: its socket, `None` without one; `is_open`: whether there is a connection, and TLS
             on it where there is to be.
         recorder: where it puts what it measures.
+        is_idle: open loop: whether it waits for an instant.
     """
 
     __slots__ = (
-        "_began", "_channel", "_load", "_tls", "connected", "is_open", "number", "recorder", "slot",
+        "_began", "_channel", "_load", "_timer", "_tls", "connected", "is_idle",
+        "is_open", "number", "recorder", "slot",
     )  # fmt: skip
 
     def __init__(self, load: Load, recorder: Recorder) -> None:
@@ -98,7 +107,8 @@ class Place:
         self._tls: TlsSocket | None = None
         self._channel: socket.SocketType | TlsSocket | None = None
         self._began = 0.0
-        self.is_open = False
+        self._timer: asyncio.TimerHandle | None = None
+        self.is_open = self.is_idle = False
         self.number = 0
         self.slot = 0
 
@@ -179,8 +189,17 @@ class Place:
         self._load.reactor.modify(self.connected.fileno(), READABLE)
         self._on_connected()
 
+    def _is_its_own_peer(self) -> bool:
+        """Whether the port that the system chose is the very one that is called: where nobody
+        listens, TCP connects such a socket with itself (simultaneous open, RFC 9293, 3.5)."""
+        assert self.connected is not None
+        return bool(self.connected.getsockname()[:2] == self.connected.getpeername()[:2])
+
     def _on_connected(self) -> None:
         load = self._load
+        if load.may_meet_itself and self._is_its_own_peer():
+            self.fail(Failure.REFUSED)
+            return
         now = load.reactor.clock()
         self.recorder.connecting.append(now - self._began)
         if load.plan.tls is None:
@@ -191,7 +210,7 @@ class Place:
     def _secure(self, context: ssl.SSLContext) -> None:
         assert self.connected is not None
         plan = self._load.plan
-        name = plan.server_name or plan.address.host or None
+        name = plan.name_to_prove
         plain = cast("socket.socket", self.connected)
         self._tls = TlsSocket(plain, context, server_side=False, server_name=name)
         self._began, began = self._load.reactor.clock(), self._began
@@ -250,9 +269,11 @@ class Place:
 
     def begin_again(self, rest: bool) -> None:
         """Begin another connection, not within this call; after a moment's rest, or at once."""
-        self._load.reactor.loop.call_later(_REST if rest else 0.0, self._begin_again)
+        loop = self._load.reactor.loop
+        self._timer = loop.call_later(_REST if rest else 0.0, self._begin_again)
 
     def _begin_again(self) -> None:
+        self._timer = None
         if self._load.going and self.connected is None:
             self.open()
 
@@ -262,6 +283,9 @@ class Place:
         Args:
             reset: cut it off, however the plan has them end.
         """
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         connected = self.connected
         if connected is None:
             return

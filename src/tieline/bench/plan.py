@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,8 +10,9 @@ from enum import StrEnum
 from ..address import Address
 from ..charset import Charset
 from ..errors import SettingError, UsageError
-from ..framing import Framing, Raw
+from ..framing import Framing, Gap, Raw
 from ..limits import DEFAULT_MAXIMUM
+from ..tls import TlsSocket, name_to_prove
 from .expecting import ANY_ANSWER, Expectation
 from .messages import Messages
 
@@ -127,6 +129,28 @@ class Plan:
             )  # fmt: skip
         self._check_pairs()
 
+    @property
+    def name_to_prove(self) -> str | None:
+        """The name that the server's certificate must have; `None` without TLS.
+
+        Raises:
+            SettingError: the context is a server's, or wants a name where there is none.
+        """
+        if self.tls is None:
+            return None
+        return name_to_prove(self.tls, self.server_name, self.address)
+
+    @property
+    def short_places(self) -> int:
+        """Places that make short connections; of both kinds there is one at least in `MIXED`,
+        unless the share is 0 or 1."""
+        if self.mode is not Mode.MIXED:
+            return self.connections if self.mode is Mode.SHORT else 0
+        number = round(self.connections * self.short_share)
+        if 0 < self.short_share < 1 and self.connections > 1:
+            number = min(max(number, 1), self.connections - 1)
+        return number
+
     def _check_pairs(self) -> None:
         """Say what makes no sense together."""
         talks = self.mode in (Mode.LONG, Mode.SHORT, Mode.MIXED)
@@ -157,5 +181,11 @@ class Plan:
                 "{processes} processes need at least as many connections, not {connections}",
                 processes=self.processes, connections=self.connections,
             )  # fmt: skip
+        if self.pipeline > 1 and isinstance(self.framing, Gap):
+            raise UsageError("where silence ends a message, one at a time can be under way")
+        if self.tls is not None:
+            # A name that cannot be one is better known before the first connection.
+            with socket.socket() as probe:
+                TlsSocket(probe, self.tls, server_side=False, server_name=self.name_to_prove)
         if self.address.is_unix and self.sources:
             raise UsageError("a Unix socket has no source addresses")

@@ -86,6 +86,10 @@ def run(
         return asyncio.run(
             _heeding_signals(lambda stop: measure(plan, on_progress, stop), on_signal)
         )
+    if plan.count is not None and plan.count < plan.processes:
+        # Nobody is made who has nothing to do.
+        plan = dataclasses.replace(plan, processes=plan.count)
+        return run(plan, on_progress, on_signal)
     candidate = asyncio.run(find(plan.address, plan.sources))
     with _workers(plan, candidate) as pipes:
         return asyncio.run(
@@ -140,9 +144,10 @@ def _shares(plan: Plan, candidate: tuple[int, Any]) -> list[Share]:
                 plan,
                 processes=1,
                 connections=part(plan.connections, index),
+                short_share=part(plan.short_places, index) / part(plan.connections, index),
                 messages=None if plan.messages is None else plan.messages.divided(index, number),
                 rate=None if plan.rate is None else plan.rate / number,
-                count=None if plan.count is None else part(plan.count, index) or 1,
+                count=None if plan.count is None else part(plan.count, index),
             ),
             candidate=candidate, first=index + 1, step=number, origin=origin,
         )

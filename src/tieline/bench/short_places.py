@@ -24,8 +24,13 @@ class ShortPlace(LongPlace):
     def under_way(self) -> int:
         return int(self.connected is not None)
 
+    @property
+    def asked(self) -> int:
+        return int(self.connected is not None and not self._is_leaving)
+
     def can_ask(self) -> bool:
-        return self.connected is None
+        # A timer: it rests.
+        return self.connected is None and self._timer is None
 
     def ask_due(self, now: float, due: float) -> None:
         self.due = due
@@ -68,7 +73,7 @@ class ShortPlace(LongPlace):
             self.fail(Failure.CLOSED_EARLY)
             return
         self.close()
-        if self._load.going:
+        if self._load.going or self._load.waiting:
             self._next(self._load.reactor.clock())
 
     def on_deadline(self, now: float) -> float | None:
@@ -81,12 +86,13 @@ class ShortPlace(LongPlace):
         return None
 
     def _after_failure(self) -> None:
-        if self._load.going:
+        if self._load.going or self._load.waiting:
             # One that never asked anything found nobody, or no port: it rests.
             self.begin_again(rest=not self._numbered)
 
     def _begin_again(self) -> None:
-        if self._load.going and self.connected is None:
+        self._timer = None
+        if (self._load.going or self._load.waiting) and self.connected is None:
             self._next(self._load.reactor.clock())
 
     def _record_exchange(self, now: float) -> None:

@@ -42,11 +42,13 @@ class Last:
 
     Attributes:
         cpu_seconds: its processor time while it measured; `waited`: for a processor.
+        watched: how long those were watched.
         seconds: how long it measured.
     """
 
     cpu_seconds: float
     waited: float
+    watched: float
     seconds: float
     held_most: int
     waiting_most: int
@@ -129,15 +131,26 @@ class Gathering:
             self._lasts.append(snapshot.last)
             for kind, piece in snapshot.pieces.items():
                 self._finishing.setdefault(kind, Piece()).merge(piece)
-            return None
-        earlier, count = self._waiting_for.pop(snapshot.index, (None, 0))
-        if earlier is not None:
-            earlier.merge(snapshot)
-            snapshot = earlier
-        if count + 1 < self._plan.processes - len(self._lasts):
-            self._waiting_for[snapshot.index] = (snapshot, count + 1)
-            return None
-        return self._take(snapshot)
+        elif snapshot.index < 0:
+            # Nothing is measured yet, and nothing to be in step with.
+            return self._take(snapshot)
+        else:
+            earlier, count = self._waiting_for.get(snapshot.index, (snapshot, 0))
+            if earlier is not snapshot:
+                earlier.merge(snapshot)
+            self._waiting_for[snapshot.index] = (earlier, count + 1)
+        return self._take_complete()
+
+    def _take_complete(self) -> Progress | None:
+        """Take the pieces that all who still run have told of, in order."""
+        progress = None
+        for index in sorted(self._waiting_for):
+            snapshot, count = self._waiting_for[index]
+            if count < self._plan.processes - len(self._lasts):
+                break
+            del self._waiting_for[index]
+            progress = self._take(snapshot)
+        return progress
 
     def _take(self, snapshot: Snapshot) -> Progress:
         whole = snapshot.whole
@@ -147,13 +160,8 @@ class Gathering:
             self._result.failures.update(whole.failures)
             self._result.exchanges += whole.exchanges
             self._keep(_interval(snapshot, whole))
-        elif self._plan.mode is not Mode.SHORT:
-            # Connections that are kept were made before the measuring.
-            for kind, piece in snapshot.pieces.items():
-                made = Piece(
-                    opened=piece.opened, connecting=piece.connecting, securing=piece.securing
-                )
-                self._sums.setdefault(kind, Piece()).merge(made)
+        else:
+            self._take_early(snapshot)
         seconds = snapshot.seconds or 1.0
         return Progress(
             phase=snapshot.phase, elapsed=snapshot.elapsed, share=snapshot.share,
@@ -162,6 +170,26 @@ class Gathering:
             p50=whole.exchange.percentile(0.5), p99=whole.exchange.percentile(0.99),
             failures=Counter(self._result.failures), held=snapshot.held, waiting=snapshot.waiting,
         )  # fmt: skip
+
+    def _take_early(self, snapshot: Snapshot) -> None:
+        """A piece of before the measuring: of it count connections that are kept, and in an open
+        loop what a piece holds of exchanges, since that is of the instants that are measured."""
+        for kind, piece in snapshot.pieces.items():
+            kept = Piece()
+            if kind != "short" and self._plan.exchanges is None:
+                kept = Piece(
+                    opened=piece.opened, connecting=piece.connecting, securing=piece.securing
+                )
+            if self._is_paced:
+                kept.exchanges = piece.exchanges
+                self._result.exchanges += piece.exchanges
+                for name in ("exchange", "first_byte", "whole", "lateness"):
+                    setattr(kept, name, getattr(piece, name))
+            self._sums.setdefault(kind, Piece()).merge(kept)
+
+    @property
+    def _is_paced(self) -> bool:
+        return self._plan.rate is not None and not self._opens
 
     @property
     def _opens(self) -> bool:
@@ -185,10 +213,6 @@ class Gathering:
     def result(self) -> Result:
         """The result of all that was taken."""
         result = self._result
-        for snapshot, _ in self._waiting_for.values():
-            # A process that ended before the others was told of no more.
-            self._take(snapshot)
-        self._waiting_for.clear()
         lasts = self._lasts
         result.seconds = max((last.seconds for last in lasts), default=0.0)
         result.cut_short = any(last.cut_short for last in lasts)
@@ -204,9 +228,15 @@ class Gathering:
             total, after = self._sums.get(kind, Piece()), self._finishing.get(kind, Piece())
             _fill(result, total, after)
             result.failures.update(after.failures)
-            # In an open loop those count whose instant was within the time.
-            late = after.exchanges if self._plan.rate and not self._opens else 0
+            # In an open loop those count whose instant was within the time, of connections that are
+            # held those that were begun.
+            counts = self._is_paced or self._opens
+            late = after.exchanges if counts else 0
             result.exchanges += late
+            if counts:
+                result.opened += after.opened
+                result.bytes_sent += after.bytes_sent
+                result.bytes_received += after.bytes_received
             if self._plan.mode is Mode.MIXED:
                 result.parts[kind] = part = self._part(kind)
                 _fill(part, total, after)
@@ -222,16 +252,17 @@ class Gathering:
         )  # fmt: skip
 
     def _generator(self) -> Generator:
-        busy = [(last.cpu_seconds / (last.seconds or 1), last) for last in self._lasts]
+        busy = [(min(last.cpu_seconds / (last.watched or 1), 1.0), last) for last in self._lasts]
         if not busy:
             return Generator(self._plan.processes, cores=self._cores)
         busiest, last = max(
-            busy, key=lambda each: each[0] + each[1].waited / (each[1].seconds or 1)
+            busy, key=lambda each: each[0] + each[1].waited / (each[1].watched or 1)
         )
         return Generator(
             processes=self._plan.processes, cores=self._cores,
             cpu_seconds=sum(last.cpu_seconds for last in self._lasts),
-            busiest=busiest, starved=last.waited / (last.seconds or 1), seconds=last.seconds,
+            busiest=busiest, starved=min(last.waited / (last.watched or 1), 1.0),
+            seconds=last.watched,
         )  # fmt: skip
 
 
