@@ -101,7 +101,8 @@ async def test_an_answer_before_the_end_of_its_question_tears_no_stream(
 
 
 @pytest.mark.one_loop
-async def test_a_quiet_time_is_awaited_whatever_came_before_it() -> None:
+@pytest.mark.parametrize("mode", [Mode.LONG, Mode.SHORT])
+async def test_a_quiet_time_is_awaited_whatever_came_before_it(mode: Mode) -> None:
     async def more_to_come(peer: Bare, line: bytes, number: int) -> None:
         await peer.send(line)
         await asyncio.sleep(0.02)
@@ -109,8 +110,9 @@ async def test_a_quiet_time_is_awaited_whatever_came_before_it() -> None:
 
     async with watched(more_to_come) as (address, _):
         result = await load(
-            address, messages=Constant(b"ping\n"), framing=Gap(0.1), count=3, reply_timeout=1.0
-        )
+            address, mode=mode, messages=Constant(b"ping\n"), framing=Gap(0.1), count=3,
+            reply_timeout=1.0,
+        )  # fmt: skip
     assert (result.exchanges, result.failures) == (0, {"wrong_answer": 3})
 
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from ..errors import PeerError, UsageError
-from ..framing import Codec
+from ..framing import Codec, Raw
 from ..reactor import READABLE, WRITABLE
 from ..tls import SHORT_OF_MEMORY
 from .place import READ_SIZE, Load, Place
@@ -21,14 +21,18 @@ class Talk:
 
     Attributes:
         message: the only message, or `None`; `wire`: its bytes.
+        is_raw: whether no framing says where an answer ends.
         answer: its only right answer, or `None`; `answer_wire`: how that comes as a rule.
     """
 
-    __slots__ = ("answer", "answer_wire", "expectation", "message", "messages", "wire")
+    __slots__ = (
+        "answer", "answer_wire", "expectation", "is_raw", "message", "messages", "wire",
+    )  # fmt: skip
 
     def __init__(self, load: Load) -> None:
         plan = load.plan
         self.messages = plan.messages
+        self.is_raw = isinstance(plan.framing, Raw)
         self.expectation = plan.expectation
         self.message = self.answer = None
         self.wire = self.answer_wire = b""
@@ -59,6 +63,7 @@ class Exchanging(Place):
         "_is_waiting",
         "_message",
         "_numbered",
+        "_piece",
         "_plain_answer",
         "_quiet_timer",
         "_record",
@@ -89,6 +94,7 @@ class Exchanging(Place):
         self._is_waiting = self._was_answered = self._is_out_of_step = False
         self._numbered = 0
         self._rest_of_message = b""
+        self._piece = b""
         self._quiet_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -163,6 +169,7 @@ class Exchanging(Place):
         self._is_waiting = True
         self._asked = now
         self._first = 0.0
+        self._piece = b""
         self._numbered += 1
         if talk.message is None:
             assert talk.messages is not None
@@ -261,6 +268,9 @@ class Exchanging(Place):
         self._first = self._first or now
         codec = self._codec
         assert codec is not None
+        if self._talk.is_raw:
+            self._on_piece(data, now)
+            return
         try:
             answers = codec.feed(data)
         except PeerError:
@@ -268,6 +278,23 @@ class Exchanging(Place):
             self.fail(Failure.MALFORMED)
             return
         self._take(answers, now, len(data))
+
+    def _on_piece(self, data: bytes, now: float) -> None:
+        """Without a framing an answer is as long as the right one, however it is cut; where no
+        one answer is right, it is what a read gave."""
+        assert self._codec is not None
+        only = self._talk.expectation.only_answer(self._message)
+        right = None if only is None else self._codec.pack(only)
+        whole = self._piece + data
+        if right is not None and len(whole) < len(right):
+            self._piece = whole
+            self.recorder.counted.bytes_received += len(data)
+            return
+        self._piece = b""
+        if right is not None:
+            self._complete(whole == right, now, len(data))
+        else:
+            self._take(self._codec.feed(data), now, len(data))
 
     def _take(self, answers: list[Any], now: float, size: int) -> None:
         """Messages came, or a part of one."""

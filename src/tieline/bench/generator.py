@@ -204,6 +204,8 @@ class _Run:
         while not self.load.is_idle and (now := self._reactor.clock()) < end:
             if stop.is_set():
                 break
+            if self.load.broken is not None:
+                raise self.load.broken
             await self._pause_until(now + _LOOK, stop)
         self.load.count_unfinished()
         return stop.is_set()

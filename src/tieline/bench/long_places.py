@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from ..errors import PeerError, UsageError
 from .exchanging import Exchanging, Talk
@@ -41,6 +41,9 @@ class LongPlace(Exchanging):
 
     __slots__ = ()
 
+    #: Whether its exchanges may be one like the other: see `Exchanging.on_ready`.
+    _may_be_plain: ClassVar[bool] = True
+
     _load: PacedLoad
 
     def begin(self) -> None:
@@ -70,7 +73,8 @@ class LongPlace(Exchanging):
     def _expect(self) -> None:
         super()._expect()
         # The first is looked at: by it a connection is known to be good for something.
-        plain = self._load.is_plain and self._was_answered and not self._rest_of_message
+        plain = self._may_be_plain and self._load.is_plain
+        plain = plain and self._was_answered and not self._rest_of_message
         self._plain_answer = self._answer if plain else None
 
     def settle(self) -> None:
@@ -140,6 +144,8 @@ class PipelinedPlace(LongPlace):
 
     __slots__ = ("_under_way",)
 
+    _may_be_plain = False
+
     def __init__(self, load: Load, recorder: Recorder, talk: Talk) -> None:
         super().__init__(load, recorder, talk)
         #: When each was asked (open loop: its instant), and what it was.
@@ -162,10 +168,6 @@ class PipelinedPlace(LongPlace):
     def _on_open(self, now: float) -> None:
         self._under_way.clear()
         super()._on_open(now)
-
-    def _expect(self) -> None:
-        # With several under way there is no plain case.
-        self._answer = self._talk.answer_wire or None
 
     def _go_on(self, now: float) -> None:
         room = self._load.plan.pipeline - len(self._under_way)

@@ -181,6 +181,10 @@ class Plan:
                 "{processes} processes need at least as many connections, not {connections}",
                 processes=self.processes, connections=self.connections,
             )  # fmt: skip
+        if self.pipeline > 1 and isinstance(self.framing, Raw):
+            raise UsageError(
+                "with several messages under way a framing has to say where an answer ends"
+            )
         if self.pipeline > 1 and isinstance(self.framing, Gap):
             raise UsageError("where silence ends a message, one at a time can be under way")
         if self.tls is not None:

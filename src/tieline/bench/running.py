@@ -28,8 +28,11 @@ OnProgress = Callable[[Progress], None]
 #: Seconds from when the processes are made until they begin, for each of them.
 _HEAD_START = 0.1
 
-#: Seconds that a process may take to end when it has told its last.
+#: Seconds that a process may take to tell its last when it is to end, and then to end.
 _PARTING = 5.0
+
+#: Seconds between two looks at whether all are to end.
+_LOOK = 0.5
 
 
 async def measure(
@@ -82,14 +85,11 @@ def run(
         KeyboardInterrupt: there was a second signal.
         TielineError: as `measure`.
     """
+    plan = dataclasses.replace(plan, processes=_processes(plan))
     if plan.processes == 1:
         return asyncio.run(
             _heeding_signals(lambda stop: measure(plan, on_progress, stop), on_signal)
         )
-    if plan.count is not None and plan.count < plan.processes:
-        # Nobody is made who has nothing to do.
-        plan = dataclasses.replace(plan, processes=plan.count)
-        return run(plan, on_progress, on_signal)
     candidate = asyncio.run(find(plan.address, plan.sources))
     with _workers(plan, candidate) as pipes:
         return asyncio.run(
@@ -130,9 +130,14 @@ def _gathering(plan: Plan) -> Gathering:
 # ---- Several processes
 
 
+def _processes(plan: Plan) -> int:
+    """How many processes there are to be: none is made that has nothing to do."""
+    return min(plan.processes, plan.count or plan.processes)
+
+
 def _shares(plan: Plan, candidate: tuple[int, Any]) -> list[Share]:
     """The plan, divided."""
-    number = plan.processes
+    number = _processes(plan)
     origin = time.monotonic() + _HEAD_START * number
 
     def part(whole: int, index: int) -> int:
@@ -237,8 +242,16 @@ async def _merge(
     stopping = asyncio.ensure_future(_pass_on(stop, pipes))
     try:
         left = len(pipes)
+        waited = 0.0
         while left:
-            word = await told.get()
+            try:
+                word = await asyncio.wait_for(told.get(), _LOOK)
+            except TimeoutError:
+                # One that hangs is not waited for when all are to end.
+                waited += _LOOK if stop.is_set() else 0.0
+                if waited > _PARTING:
+                    break
+                continue
             if isinstance(word, TielineError):
                 raise word
             left -= word.last is not None
@@ -249,7 +262,9 @@ async def _merge(
         stopping.cancel()
         for pipe in pipes:
             loop.remove_reader(pipe.fileno())
-    return gathering.result()
+    result = gathering.result()
+    result.cut_short |= left > 0
+    return result
 
 
 async def _pass_on(stop: asyncio.Event, pipes: list[Connection]) -> None:

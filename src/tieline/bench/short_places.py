@@ -8,14 +8,21 @@ from .result import Failure
 
 __all__ = ["ShortPlace"]
 
+#: Failures in a row after which a place rests before it calls again.
+_PATIENCE = 10
+
 
 class ShortPlace(LongPlace):
     """A connection for each exchange."""
 
-    __slots__ = ("_called", "_is_leaving")
+    __slots__ = ("_called", "_failed_in_a_row", "_is_leaving")
+
+    #: Each exchange is the last of its connection.
+    _may_be_plain = False
 
     def begin(self) -> None:
         self._called = 0.0
+        self._failed_in_a_row = 0
         self._is_leaving = False
         now = self._load.reactor.clock()
         self._next(now)
@@ -52,14 +59,11 @@ class ShortPlace(LongPlace):
         # In `LongPlace`, what comes after opening: here the only exchange.
         self.ask(now)
 
-    def _expect(self) -> None:
-        # None is like the other: each is the last of its connection.
-        self._answer = self._talk.answer_wire or None
-
     def settle(self) -> None:
         """Begin nothing more; what is under way is finished."""
 
     def _after_exchange(self, now: float) -> None:
+        self._failed_in_a_row = 0
         if self._load.plan.ending is Ending.SERVER:
             # It is the server's to end; it has the time of an answer for that.
             self._is_leaving = True
@@ -87,8 +91,10 @@ class ShortPlace(LongPlace):
 
     def _after_failure(self) -> None:
         if self._load.going or self._load.waiting:
-            # One that never asked anything found nobody, or no port: it rests.
-            self.begin_again(rest=not self._numbered)
+            # One that never asked anything found nobody, or no port: it rests. So does one that
+            # is turned away again and again.
+            self._failed_in_a_row += 1
+            self.begin_again(rest=not self._numbered or self._failed_in_a_row > _PATIENCE)
 
     def _begin_again(self) -> None:
         self._timer = None
