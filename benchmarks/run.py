@@ -19,10 +19,13 @@ from suite.build import ENVOY, HERE, PYTHON, BuildError, build_all, python_envir
 from suite.bulk_cases import P2, bulk
 from suite.cases import E1, E2, E3, FULL, QUICK, Plan, batched_lines, ping_pong, short_connections
 from suite.control_cases import E10, control_socket
+from suite.held_cases import L3, generator_memory
+from suite.honesty_cases import L2, honesty
+from suite.load_cases import L1, generators
 from suite.machine import GENERATOR_CORE, describe, raise_descriptor_limit
 from suite.measure import NOT_RUN, Results, Row, say
 from suite.pace_cases import P3, added_latency
-from suite.peers import CAPPED, PROXIES, Peer, choose
+from suite.peers import CAPPED, LOADS, PROXIES, Peer, choose
 from suite.policy_cases import E8, E9, admission_table, all_policy
 from suite.proxy_cases import P1, P4, P5, proxy_memory, proxy_ping_pong, proxy_short
 from suite.quiet_cases import E4, E5, idle_limits, idle_memory
@@ -48,14 +51,23 @@ EXPERIMENTS: dict[str, Callable[[Plan, Sequence[Peer]], list[Row]]] = {
     P4: proxy_short,
     P5: proxy_memory,
     P6: stalled_readers,
+    L1: generators,
+    L2: honesty,
+    L3: generator_memory,
 }
 
 #: Those in which proxies take part; nobody else does, except in E7.
 FOR_PROXIES = (P1, P2, P3, P4, P5, P6)
 
+#: Those in which load generators take part; nobody else does.
+FOR_LOADS = (L1, L2, L3)
+
 
 def entrants(experiment: str, peers: Sequence[Peer]) -> list[Peer]:
     """Who may take part in an experiment."""
+    if experiment in FOR_LOADS:
+        return [peer for peer in peers if peer.name in LOADS]
+    peers = [peer for peer in peers if peer.name not in LOADS]
     if experiment == E7:
         return list(peers)
     if experiment in FOR_PROXIES:
@@ -101,6 +113,7 @@ def parse_arguments() -> tuple[Plan, list[str], list[Peer], Path]:
         rounds=arguments.rounds or plan.rounds,
         seconds=arguments.seconds or plan.seconds,
         proxy_seconds=arguments.seconds or plan.proxy_seconds,
+        load_seconds=arguments.seconds or plan.load_seconds,
     )
     return plan, experiments, peers, arguments.results
 

@@ -1,6 +1,6 @@
-"""HAProxy, nginx, Envoy or socat as a proxy: one core's worth of it, in the foreground.
+"""HAProxy, nginx, Envoy or socat as a proxy: one core's worth of it, in the foreground. And Redis.
 
-    foreground.py --program PATH [--module PATH] [--splice] [--per-client N] --backend PORT PORT
+    foreground.py --program PATH [--module PATH] [--splice] [--per-client N] [--backend PORT] PORT
 
 Writes its configuration, says "ready" once it listens, and becomes it. Each is set up as its manual
 has it, with timeouts, and logs nothing. `--per-client` is the cap of HAProxy and nginx for each
@@ -150,11 +150,22 @@ def socat(options: argparse.Namespace) -> list[str]:
     return ["-T", "300", listen, f"TCP:{HOST}:{options.backend},nodelay,connect-timeout=5"]
 
 
+def redis(options: argparse.Namespace) -> list[str]:
+    """Its command: nothing is kept on a disk."""
+    settings = {
+        "port": options.port, "bind": HOST, "protected-mode": "no", "save": "", "appendonly": "no",
+        "tcp-backlog": BACKLOG, "maxclients": 2 * MOST, "logfile": "/dev/null", "dir": FOLDER,
+    }  # fmt: skip
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], list[str]]] = {
     "haproxy": haproxy,
     "nginx": nginx,
     "envoy": envoy,
     "socat": socat,
+    "redis-server": redis,
 }
 
 
@@ -190,7 +201,7 @@ def main() -> None:
     parser.add_argument("--module", default="", help="nginx's stream module")
     parser.add_argument("--splice", action="store_true", help="HAProxy: splice, both ways")
     parser.add_argument("--per-client", type=int, default=0, help="0: no cap")
-    parser.add_argument("--backend", type=int, required=True)
+    parser.add_argument("--backend", type=int, default=0, help="of a proxy")
     parser.add_argument("--log-refusals", action="store_true")
     parser.add_argument("port", type=int)
     options = parser.parse_args()

@@ -18,8 +18,8 @@ PYTHON = BUILD / "venv" / "bin" / "python"
 ENVOY = BUILD / "envoy"  # a link to the program inside its Python package
 
 _C_FLAGS = ["-O2", "-Wall", "-Wextra", "-Wno-unused-function"]
-_GENERATORS = ("load", "short", "hold", "refuse", "storm", "bulk", "pace", "stall")
-_C_PEERS = ("c_epoll", "c_lines", "c_flood")
+_GENERATORS = ("load", "ping", "short", "hold", "refuse", "storm", "bulk", "pace", "stall")
+_C_PEERS = ("c_epoll", "c_lines", "c_flood", "c_http")
 
 
 class BuildError(Exception):

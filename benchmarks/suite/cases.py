@@ -37,6 +37,10 @@ class Plan:
     proxy_seconds: float  # a window of P1 to P6
     sessions: tuple[int, ...]  # P1
     session_sizes: tuple[int, ...]  # P5
+    load_seconds: float  # a window of L1; L2's lateness
+    standstill: float  # L2: how long the server stands still, in ten times as long
+    load_sizes: tuple[int, ...]  # L3
+    load_times: tuple[float, float]  # L3: when the memory of a full load is looked at
 
 
 QUICK = Plan(
@@ -46,6 +50,7 @@ QUICK = Plan(
     storm=2000, storm_calm=0.1, known_clients=200_000, live_clients=20_000,
     control_connections=3000, control_requests=5,
     proxy_seconds=0.15, sessions=(1, 100, 1000), session_sizes=(500, 1500, 3000),
+    load_seconds=0.3, standstill=0.3, load_sizes=(1000, 3000, 5000), load_times=(3.0, 9.0),
 )  # fmt: skip
 FULL = Plan(
     quick=False, rounds=5, seconds=2.0, ramp=0.3, connections=(1, 100, 1000, 10_000),
@@ -54,6 +59,8 @@ FULL = Plan(
     storm=10_000, storm_calm=0.5, known_clients=1_000_000, live_clients=20_000,
     control_connections=19_500, control_requests=20,
     proxy_seconds=0.8, sessions=(1, 100, 1000, 4000), session_sizes=(1000, 3000, 6000, 9000),
+    load_seconds=1.2, standstill=1.0, load_sizes=(1000, 4000, 8000, 12_000, 15_000),
+    load_times=(10.0, 60.0),
 )  # fmt: skip
 
 E1, E2, E3 = "E1", "E2", "E3"

@@ -61,6 +61,17 @@ def private_bytes(pid: int) -> int:
     return 1024 * sum(map(int, kilobytes))
 
 
+def written_bytes(pid: int) -> int:
+    """Bytes that a process has written so far, to sockets too, by write(2) and the like."""
+    text = Path(f"/proc/{pid}/io").read_text(encoding="ascii")
+    return int(text.partition("wchar: ")[2].partition("\n")[0])
+
+
+def descriptors(pid: int) -> int:
+    """How many descriptors a process has open."""
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
 def kernel_socket_bytes() -> int | None:
     """Bytes in the kernel's caches of socket objects, of the whole machine; None if not readable.
 
@@ -131,6 +142,17 @@ def _cpu_model() -> str:
     return found.group(1) if found else platform.machine()
 
 
+def _wrk_version() -> str:
+    """It tells its version, and fails."""
+    program = find_program("wrk")
+    if program is None:
+        return "not installed"
+    result = subprocess.run(
+        [program, "-v"], capture_output=True, text=True, timeout=30, check=False
+    )
+    return result.stdout.partition("\n")[0].partition(" [")[0]
+
+
 def describe(python: Path, envoy: Path, environment: dict[str, str]) -> dict[str, str]:
     """The machine and the versions of all that takes part."""
     facts = {
@@ -149,6 +171,8 @@ def describe(python: Path, envoy: Path, environment: dict[str, str]) -> dict[str
         "nginx": _first_line(["nginx", "-v"]),
         "envoy": _first_line([str(envoy), "--version"], after="version"),
         "socat": _first_line(["socat", "-V"], after="socat version"),
+        "redis": _first_line(["redis-server", "--version"]),
+        "wrk": _wrk_version(),
         "python": sys.version.partition(" (")[0],
     }
     for package in ("uvloop", "gevent", "twisted", "trio"):

@@ -1,4 +1,4 @@
-"""The catalogue of servers: which there are, how each is started, and which can run here."""
+"""The catalogue of servers and load generators: which there are, and which can run here."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .machine import GENERATOR_CORE, SERVER_CORE, find_program
 IDLE = "60"
 
 _GUARD = "tieline_guard"  # begins the names of tieline as a proxy
+_BENCH = "tieline_bench"  # as a load generator
 _STREAM_MODULE = "ngx_stream_module.so"
 _MODULE_FOLDERS = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules")
 
@@ -44,7 +45,7 @@ class Peer:
                 hint = f" ({self.source})" if self.source else ""
                 return f"{needed.rpartition('/')[2]} is not there{hint}"
         if self.name.startswith("tieline"):
-            return _why_tieline_cannot_run(self.name.startswith(_GUARD))
+            return _why_tieline_cannot_run(self.name)
         return ""
 
     def in_front_of(self, port: int) -> Peer:
@@ -57,11 +58,13 @@ class Peer:
 
 
 @cache
-def _why_tieline_cannot_run(as_proxy: bool) -> str:
+def _why_tieline_cannot_run(name: str) -> str:
     """Why the library under test cannot be imported; empty if it can."""
     code = "import tieline; tieline.serve, tieline.Line, tieline.Limits"
-    if as_proxy:
+    if name.startswith(_GUARD):
         code = "import tieline.guard; tieline.guard.serve"
+    if name == _BENCH:
+        code = "import tieline.bench; tieline.bench.run"
     result = subprocess.run(
         [str(PYTHON), "-c", code],
         env=python_environment(), capture_output=True, text=True, check=False, timeout=60,
@@ -90,6 +93,12 @@ def _installed(name: str, title: str, program: str, source: str, *options: str) 
     path = find_program(program) or program
     command = _python("foreground", "--program", path, *options)
     return Peer(name, title, command, needs=(path,), source=source)
+
+
+def _found(name: str, title: str, program: str, source: str) -> Peer:
+    """A program that is not ours, as it is."""
+    path = find_program(program) or program
+    return Peer(name, title, (path,), needs=(path,), source=source)
 
 
 def _nginx() -> Peer:
@@ -158,9 +167,26 @@ _PROXIES = (
     replace(_installed("socat", "socat, fork", "socat", "apt install socat"), forks=True),
 )
 
-PEERS_BY_NAME = {peer.name: peer for peer in (*_ALL, *_CAPPED, *_PROXIES)}
+#: Load generators, for L1 to L3 only. They lack what `loads` tells them.
+_LOADS = (
+    Peer("c_ping", "C, compares lengths", (str(BUILD / "ping"),)),
+    Peer("c_load", "C, compares contents", (str(BUILD / "load"),)),
+    Peer("c_short", "C", (str(BUILD / "short"),)),
+    Peer("c_pace", "C, open loop", (str(BUILD / "pace"),)),
+    Peer("c_hold", "C", (str(BUILD / "hold"),)),
+    Peer(_BENCH, "tieline bench", _python("tieline_load")),
+    _found("wrk", "wrk", "wrk", "apt install wrk"),
+    _found("redis_benchmark", "redis-benchmark", "redis-benchmark", "apt install redis-tools"),
+)
+
+#: What is asked by those that speak no lines.
+C_HTTP = Peer("c_http", "C, HTTP", (str(BUILD / "c_http"),))
+REDIS = _installed("redis", "Redis", "redis-server", "apt install redis-server")
+
+PEERS_BY_NAME = {peer.name: peer for peer in (*_ALL, *_CAPPED, *_PROXIES, *_LOADS)}
 CAPPED = frozenset(peer.name for peer in _CAPPED)
 PROXIES = frozenset(peer.name for peer in _PROXIES)
+LOADS = frozenset(peer.name for peer in _LOADS)
 
 #: The server behind the proxies, which shares the generator's core.
 BACKEND = replace(PEERS_BY_NAME["c_epoll"], name="backend", core=GENERATOR_CORE)

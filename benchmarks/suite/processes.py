@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from .build import BUILD, python_environment
 from .machine import GENERATOR_CORE, child_setup, cpu_seconds
@@ -154,17 +154,23 @@ def running(peer: Peer) -> Iterator[Server]:
         server.close()
 
 
-def settle(*servers: Server, looks: int = 1) -> None:
-    """Wait until servers have nothing to do, at so many looks in a row.
+class Running(Protocol):
+    """A process of ours."""
+
+    pid: int
+
+
+def settle(*running: Running, looks: int = 1) -> None:
+    """Wait until processes have nothing to do, at so many looks in a row.
 
     Raises:
         RunError: they are busy for long.
     """
     end = time.monotonic() + _SETTLE_TIMEOUT
-    before, quiet = [cpu_seconds(server.pid) for server in servers], 0
+    before, quiet = [cpu_seconds(process.pid) for process in running], 0
     while time.monotonic() < end:
         time.sleep(_LOOK)
-        after = [cpu_seconds(server.pid) for server in servers]
+        after = [cpu_seconds(process.pid) for process in running]
         used = max(late - early for late, early in zip(after, before, strict=True))
         before, quiet = after, quiet + 1 if used < _LOOK / 50 else 0
         if quiet >= looks:

@@ -78,12 +78,11 @@ def _slope_row(experiment: str, peer: Peer, points: list[tuple[int, int, int]]) 
     sizes = [float(point[0]) for point in points]
     row = Row(experiment, SLOPE, peer.name, peer.title)
     for name, column in (("private_bytes", 1), ("kernel_bytes", 2)):
-        slopes = _slopes(sizes, [float(point[column]) for point in points])
-        row.metrics[name] = Spread(slopes)
+        row.metrics[name] = Spread(slopes(sizes, [float(point[column]) for point in points]))
     return row
 
 
-def _slopes(sizes: list[float], amounts: list[float]) -> tuple[float, ...]:
+def slopes(sizes: list[float], amounts: list[float]) -> tuple[float, ...]:
     """The slope over all points, between the slopes without one of them: a measure of trust."""
     whole = statistics.linear_regression(sizes, amounts).slope
     partial_slopes = [

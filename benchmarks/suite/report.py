@@ -10,6 +10,9 @@ from pathlib import Path
 from .bulk_cases import P2
 from .cases import E1, E2, E3, Plan
 from .control_cases import E10
+from .held_cases import L3
+from .honesty_cases import L2
+from .load_cases import L1
 from .measure import Results, Row, Spread
 from .pace_cases import P3
 from .policy_cases import E8, E9
@@ -37,10 +40,14 @@ TITLES = {
     P4: "P4: through a proxy: connect, one exchange, close (64 at once); and refusals",
     P5: "P5: memory of a proxy's idle sessions, after one exchange each",
     P6: "P6: through a proxy: readers that stall, and others that play",
+    L1: "L1: load generators: what an exchange costs the one that makes it",
+    L2: "L2: load generators: a server that stands still, and a rate that is kept",
+    L3: "L3: load generators: private memory",
 }
 BASES = (
     "c_epoll", "c_lines", "uvloop_protocol", "uvloop_streams", "asyncio_streams",
     "haproxy", "haproxy_splice", "nginx", "envoy",
+    "c_ping", "c_load", "c_short", "wrk", "redis_benchmark",
 )  # fmt: skip
 
 Column = tuple[str, Callable[[Row], str]]
@@ -87,7 +94,7 @@ def _markdown(
     yield "# Benchmark results\n"
     mode = "quick: windows too short for more than a first look" if plan.quick else "full"
     yield f"Mode: {mode}. {plan.rounds} rounds of {plan.seconds:g} s, after one that is dropped."
-    yield "Medians (least–most). CPU is the server's, user and kernel.\n"
+    yield "Medians (least–most). CPU is the server's (in L1: the generator's), user and kernel.\n"
     yield from _table(["what", "which"], ([name, value] for name, value in facts.items()))
     yield "\n## Targets\n"
     yield from _table(["target", "bound", "on asyncio", "", "on uvloop", ""], _target_cells(judged))
@@ -125,7 +132,10 @@ def _target_cells(judged: Sequence[Verdict]) -> Iterator[list[str]]:
 def _case_table(results: Results, rows: Sequence[Row]) -> Iterator[str]:
     columns = _columns(results, rows)
     yield from _table(
-        ["server", *(head for head, _ in columns)],
+        [
+            "generator" if rows[0].experiment in (L1, L2, L3) else "server",
+            *(head for head, _ in columns),
+        ],
         (
             [row.title, f"**{row.error}**".replace("|", "/"), *[""] * (len(columns) - 1)]
             if row.error
@@ -136,7 +146,7 @@ def _case_table(results: Results, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _columns(results: Results, rows: Sequence[Row]) -> list[Column]:
-    metrics = next((row.metrics for row in rows if row.metrics), {})
+    metrics = {name for row in rows for name in row.metrics}
     columns: list[Column] = []
     for main, head in _COMPARED.items():
         if main in metrics:
@@ -161,7 +171,9 @@ def _times(results: Results, main: str, base: str) -> Callable[[Row], str]:
 
 def _spread_of(name: str, style: Callable[[float], str]) -> Callable[[Row], str]:
     def cell(row: Row) -> str:
-        spread: Spread = row.metrics[name]
+        spread: Spread | None = row.metrics.get(name)
+        if spread is None:
+            return "–"
         low, high = style(min(spread.values)), style(max(spread.values))
         return style(spread.median) + (f" ({low}–{high})" if low != high else "")
 
@@ -188,12 +200,19 @@ _HEADS: dict[str, tuple[str, Callable[[float], str]]] = {
     "per_cpu_second": ("per CPU-second", _whole),
     "gb_per_second": ("GB a second", _decimal),
     "busy_percent": ("busy %", _whole),
+    "server_busy_percent": ("server busy %", _whole),
     "p50_us": ("p50 µs", _whole),
     "p99_us": ("p99 µs", _whole),
     "p999_us": ("p99.9 µs", _whole),
     "added_p50_us": ("added p50 µs", _whole),
     "added_p99_us": ("added p99 µs", _whole),
     "added_p999_us": ("added p99.9 µs", _whole),
+    "p99_standstill": ("p99, times the standstill", _decimal),
+    "late_p50_us": ("sent after its instant, p50 µs", _whole),
+    "late_p99_us": ("p99 µs", _whole),
+    "early_mb": ("private MB, early", _decimal),
+    "late_mb": ("late", _decimal),
+    "memory_growth": ("times that", _fine),
     "quiet_p99_us": ("p99 beside quiet ones, µs", _whole),
     "p99_times": ("p99, times that", _decimal),
     "stalled_bytes": ("private bytes, each of them", _whole),

@@ -9,6 +9,9 @@ from functools import partial
 from .bulk_cases import FLOWS, P2, WAYS, bulk_case
 from .cases import CLOSES, E1, E2, E3, Plan, e1_case, e2_case
 from .control_cases import E10, PAGE_CASES, page_case
+from .held_cases import L3, growth_case
+from .honesty_cases import L2, SHARES, paced_load_case, standstill_case
+from .load_cases import HTTP, L1, short_case
 from .measure import Results
 from .pace_cases import P3, PACED, paced_case
 from .policy_cases import E8, E9, POLICY_CONNECTIONS, TABLE, TABLE_CASES, memory_case, table_case
@@ -236,6 +239,30 @@ def _proxy_at_rest(results: Results) -> Iterator[Target]:
                  median("stalled_bytes", experiment=P6, case=MEMORY), " B")  # fmt: skip
 
 
+def _loads(results: Results, plan: Plan) -> Iterator[Target]:
+    """tieline as a load generator."""
+    for case, base, bound in (
+        (e1_case(100), "c_ping", 0.75), (HTTP, "wrk", 1.0),
+        *((short_case(close), "c_short", 0.6) for close in CLOSES),
+    ):  # fmt: skip
+        text = f"bench, {case}: exchanges a CPU-second, times {base}"
+        figure = _ratio(results, "per_cpu_second", L1, case, "tieline_bench", base)
+        yield Target(text, bound, True, figure, by_loop=False)
+    median = partial(_median, results, peer="tieline_bench")
+    yield Target("bench, a tenth of the time nobody is answered: p99, times the standstill", 0.8,
+                 True, median("p99_standstill", experiment=L2, case=standstill_case(plan)),
+                 by_loop=False)  # fmt: skip
+    for share in SHARES:
+        case = paced_load_case(share)
+        yield Target(f"bench, {case}: p99 of how late it sends", 1000, False,
+                     median("late_p99_us", experiment=L2, case=case), " µs", False)  # fmt: skip
+    yield Target("bench: bytes a connection that is held", 1000, False,
+                 median("private_bytes", experiment=L3, case=SLOPE), " B", False)  # fmt: skip
+    yield Target("bench at full rate: private memory late, times early", 1.05, False,
+                 median("memory_growth", experiment=L3, case=growth_case(plan)),
+                 by_loop=False)  # fmt: skip
+
+
 def _on_against_off(results: Results, metric: str, name: str, ending: str) -> float | None:
     on = name + ending
     return results.ratio(metric, E5, ON_OFF, on, f"{on}_no_idle")
@@ -247,6 +274,7 @@ def verdicts(results: Results, plan: Plan) -> list[Verdict]:
         *_ping_pong(results), *_batches(results), *_short(results), *_quiet(results, plan),
         *_storm(results, plan), *_policy(results), *_table(results, plan),
         *_control(results, plan), *_proxy(results, plan), *_proxy_at_rest(results),
+        *_loads(results, plan),
     ]  # fmt: skip
     return [
         Verdict(target, loop, target.figure(ending))
