@@ -61,6 +61,16 @@ def private_bytes(pid: int) -> int:
     return 1024 * sum(map(int, kilobytes))
 
 
+def seconds_without_core(pid: int, core: int) -> float:
+    """Seconds for which others have had this core so far while a process of it wanted to run:
+    other processes, and other machines on the same host, these to a hundredth."""
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    waited = sum(int(thread.read_text(encoding="ascii").split()[1]) for thread in threads) / 1e9
+    text = Path("/proc/stat").read_text(encoding="ascii")
+    columns = text.partition(f"cpu{core} ")[2].partition("\n")[0].split()
+    return waited + int(columns[7]) / os.sysconf("SC_CLK_TCK")
+
+
 def written_bytes(pid: int) -> int:
     """Bytes that a process has written so far, to sockets too, by write(2) and the like."""
     text = Path(f"/proc/{pid}/io").read_text(encoding="ascii")

@@ -201,6 +201,7 @@ _HEADS: dict[str, tuple[str, Callable[[float], str]]] = {
     "gb_per_second": ("GB a second", _decimal),
     "busy_percent": ("busy %", _whole),
     "server_busy_percent": ("server busy %", _whole),
+    "taken_percent": ("core taken by others, %", _whole),
     "p50_us": ("p50 µs", _whole),
     "p99_us": ("p99 µs", _whole),
     "p999_us": ("p99.9 µs", _whole),
