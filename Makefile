@@ -6,7 +6,7 @@ PORT ?= 7788
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-many test-services lint format bench bench-quick soak clean
+.PHONY: help run test test-many test-services lint format bench bench-quick short-or-long soak clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -39,6 +39,9 @@ bench: $(VENV)/.dev ## the whole benchmark, interleaved with its peers (an hour 
 
 bench-quick: $(VENV)/.dev ## the same in seven minutes, with wider error bars
 	$(BIN)/python benchmarks/run.py --quick
+
+short-or-long: $(VENV)/.dev ## measure short against long connections for docs/short-or-long.md (two minutes)
+	@$(BIN)/python scripts/measure-short-or-long $(ARGS)
 
 soak: $(VENV)/.dev ## hammer the caps for a minute: never one too many, never a place lost
 	$(BIN)/python benchmarks/soak.py $(ARGS)

@@ -636,6 +636,21 @@ def test_the_benchmarks_are_quoted_by_their_script() -> None:
         assert "tieline" in table
 
 
+def test_short_or_long_has_the_same_figures_in_both_languages() -> None:
+    english = (ROOT / "docs/short-or-long.md").read_text("utf-8")
+    chinese = (ROOT / "docs/zh-CN/短连接还是长连接.md").read_text("utf-8")
+
+    def figures(text: str) -> dict[str, list[str]]:
+        parts = re.findall(r"<!-- ([a-z]+):begin -->\n(.*?)<!-- \1:end -->", text, re.S)
+        return {name: re.findall(r"\d[\d,.]*\d|\d", part) for name, part in parts}
+
+    assert set(figures(english)) == {
+        "headline", "machine", "times", "processors", "wire", "holding",
+    }  # fmt: skip
+    assert all(figures(english).values())
+    assert figures(english) == figures(chinese)
+
+
 def test_what_make_is_told_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.M))
     for path in DOCUMENTS:
