@@ -299,7 +299,7 @@ def free_port() -> int:
 def test_every_code_is_documented() -> None:
     from tieline.cli.exits import Exit
 
-    assert [int(code) for code in Exit] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 130, 143]
+    assert [int(code) for code in Exit] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 99, 130, 143]
 
 
 def test_paths_are_safe_to_show(tieline: Tieline) -> None:
