@@ -169,10 +169,11 @@ async def _serve(
     async with companions(server, given) as beside:
 
         def ready(server: Server) -> None:
-            service.on_ready(server, beside)
+            # Before the word that it listens, after which it may be ended at any moment.
             total = None if given["once"] else server.limits.total
             if text := shortage_of(total, len(server)):
                 log.notice(text)
+            service.on_ready(server, beside)
 
         number = await serve_notifying(
             server,
