@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from tieline.cli.doctor_at_start import shortage_of
 from tieline.cli.doctor_telling import tell
 from tieline.cli.doctor_words import count, size
 from tieline.cli.log import Log
+from tieline.cli.running import raise_descriptor_limit
 from tieline.cli.visible import width
 from tieline.doctor import Load, Machine, PortRange, Role, examine, judge, short_rate
 from tieline.doctor.groups import GroupMemory
@@ -282,3 +284,12 @@ def test_sizes(number: int, text: str) -> None:
 
 def test_counts() -> None:
     assert [count(each) for each in (0, 999, 1000, 28_232)] == ["0", "999", "1,000", "28,232"]
+
+
+def test_a_limit_that_the_system_does_not_allow_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(kind: int, limits: tuple[int, int]) -> None:
+        raise ValueError("not allowed to raise maximum limit")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (100, 2_000_000_000))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    assert raise_descriptor_limit() == 100

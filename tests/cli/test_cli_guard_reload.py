@@ -198,3 +198,13 @@ def test_without_a_file_a_hangup_is_the_end(tieline: Tieline, service: Service) 
     running = start_guard(tieline, service.address)
     running.send_signal(signal.SIGHUP)
     assert running.wait() == -signal.SIGHUP
+
+
+def test_totals_that_cannot_be_reached_are_told(tieline: Tieline, service: Service) -> None:
+    good = f"[guard]\nlisten = '127.0.0.1:0'\nupstream = '{service.address}'\n"
+    reloaded = Reloaded(tieline, good + "total = 7\n")
+    reloaded.port()
+    said = reloaded.hang_up(good + "total = 2000000000\n")
+    assert said == "SIGHUP: g.toml read again: total 7 → 2000M"
+    told = reloaded.running.error_line("room for")
+    assert "2000000000 sessions need 4000000160" in told

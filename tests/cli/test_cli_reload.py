@@ -168,3 +168,11 @@ def test_a_renewed_certificate_is_shown_to_newcomers(tieline: Tieline) -> None:
     reloaded.hang_up(content)
     assert shows("new.test")
     assert not shows("old.test")
+
+
+def test_a_total_that_cannot_be_reached_is_told(tieline: Tieline) -> None:
+    reloaded = Reloaded(tieline, "[serve]\ntotal = 7\n")
+    said = reloaded.hang_up("[serve]\ntotal = 2000000000\n")
+    assert said == "SIGHUP: t.toml read again: total 7 → 2000M"
+    told = reloaded.server.error_line("room for")
+    assert "connections, not for 2000000000 (tieline doctor --for 2000000000 says" in told

@@ -12,6 +12,7 @@ from ..address import Address, parse_address
 from ..errors import AddressError, BindError, TielineError
 from ..guard import SETTINGS, UpstreamState
 from .commands import context_again
+from .guard_check import shortage
 from .guard_making import GUARD_LIMITS, try_out
 from .guard_running import RunningGuards, RunningListener
 from .guard_settings import OF_THE_PROCESS, ListenerSettings, check_complete, listeners_of
@@ -21,6 +22,7 @@ from .log import Log
 from .options import PLACES
 from .reload import Changes, say_refused, say_reloaded
 from .rule_values import OFF, written_name
+from .running import descriptors_allowed
 from .setting_values import format_setting
 from .tls_settings import renew_authorities, renew_certificate
 from .units import format_duration
@@ -105,6 +107,11 @@ class GuardReload:
             listener.telling.listens_no_longer(listener.guard)
         for listener in outcome.told:
             listener.tell()
+        totals = any(name.rpartition(".")[2] == "total" for name in outcome.changes)
+        if totals or outcome.told:
+            listeners = [listener.settings for listener in self._running.listeners]
+            if text := shortage(listeners, descriptors_allowed()):
+                self._log.notice(text)
 
     async def _change(self, wanted: Sequence[ListenerSettings]) -> _Outcome:
         """Make the listeners what they should be.

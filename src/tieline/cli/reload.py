@@ -12,6 +12,7 @@ from ..errors import TielineError, UsageError
 from ..limits import RULES
 from ..server import Server
 from .commands import parse_again
+from .doctor_at_start import shortage_of
 from .limit_values import format_limit, written_name
 from .log import Log
 from .options import PLACES
@@ -68,6 +69,10 @@ class Reload:
             if name not in RULES and name not in _LIVE and value != self._given[name]
         ]
         say_reloaded(self._log, file, changes, later)
+        if "total" in changes and (
+            text := shortage_of(self._server.limits.total, len(self._server))
+        ):
+            self._log.notice(text)
 
     def _change(self, given: dict[str, Any]) -> Changes:
         check_drain(given)
