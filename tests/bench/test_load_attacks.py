@@ -20,7 +20,7 @@ from bench.attackers import Numbered, Seen, deaf, echo, full, load, silence, wat
 from bench.servers import Bare
 from support.transports import Secrets
 from tieline import Gap
-from tieline.bench import Mode
+from tieline.bench import Ending, Mode
 from tieline.bench.expecting import ANY_ANSWER, Exactly
 from tieline.bench.messages import Constant, InTurn
 
@@ -42,6 +42,20 @@ async def test_a_late_answer_is_nobodys(options: dict[str, Any]) -> None:
     under_way = options.get("pipeline", 1)
     assert result.failures == {"reply_timeout": under_way}
     assert result.exchanges == 12 - under_way
+
+
+@pytest.mark.one_loop
+async def test_a_server_that_was_to_end_it_and_does_not() -> None:
+    async with watched(echo) as (address, _):
+        result = await load(
+            address,
+            mode=Mode.SHORT,
+            ending=Ending.SERVER,
+            count=4,
+            connections=2,
+            reply_timeout=0.2,
+        )
+    assert (result.exchanges, result.failures) == (4, {"not_ended": 4})
 
 
 @pytest.mark.one_loop

@@ -38,6 +38,8 @@ class Failure(StrEnum):
     MALFORMED = "malformed"
     #: An answer that nobody had asked for.
     UNASKED = "unasked"
+    #: `Ending.SERVER`: answered, and then not ended.
+    NOT_ENDED = "not_ended"
     #: Under way when there was no more time for it.
     UNFINISHED = "unfinished"
     #: Open loop: its instant came, and never a place that was free.

@@ -86,7 +86,7 @@ class ShortPlace(LongPlace):
         due = self._asked + self._load.plan.reply_timeout
         if now < due:
             return due
-        self.fail(Failure.REPLY_TIMEOUT)
+        self.fail(Failure.NOT_ENDED)
         return None
 
     def _after_failure(self) -> None:

@@ -67,6 +67,10 @@ _FAILURES = {
         N_("what came is no message of this framing, or too large a one"),
     ),
     Failure.UNASKED: (N_("unasked"), N_("an answer came that nobody had asked for")),
+    Failure.NOT_ENDED: (
+        N_("not ended"),
+        N_("the server answered, and did not end the connection in time"),
+    ),
     Failure.UNFINISHED: (N_("unfinished"), N_("under way when there was no more time for it")),
     Failure.UNSENT: (
         N_("never sent"),
