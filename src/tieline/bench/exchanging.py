@@ -22,7 +22,8 @@ class Talk:
     Attributes:
         message: the only message, or `None`; `wire`: its bytes.
         is_raw: whether no framing says where an answer ends.
-        answer: its only right answer, or `None`; `answer_wire`: how that comes as a rule.
+        answer: its only right answer, or `None`; `answer_wire`: how that comes as a rule, where a
+            read can be known to be the whole of it.
     """
 
     __slots__ = (
@@ -42,7 +43,8 @@ class Talk:
         self.message = plan.messages.only
         self.wire = codec.pack(self.message)
         self.answer = plan.expectation.only_answer(self.message)
-        if self.answer is not None:
+        # Where silence ends a message, no read is.
+        if self.answer is not None and codec.quiet is None:
             self.answer_wire = codec.pack(self.answer)
 
 
@@ -89,6 +91,7 @@ class Exchanging(Place):
         #: again and again, and no end in sight. `settle` takes it away.
         self._plain_answer: bytes | None = None
         self._clock = load.reactor.clock
+        #: Made by `_framed` where it is needed: a read that is the right answer needs none.
         self._codec: Codec | None = None
         self._asked = self._first = self.due = 0.0
         self._is_waiting = self._was_answered = self._is_out_of_step = False
@@ -152,16 +155,23 @@ class Exchanging(Place):
         assert self._channel is not None
         self._recv = self._channel.recv
         self._send = self._channel.send
-        self._codec = self._load.new_codec()
+        self._codec = None
         self._is_waiting = False
         self._expect()
-        self._load.reactor.file(self, now + self._load.plan.reply_timeout)
+        plan = self._load.plan
+        # Else it is filed by now, for the end of the time for connecting.
+        if plan.reply_timeout < plan.connect_timeout:
+            self._load.reactor.file(self, now + plan.reply_timeout)
 
     def _expect(self) -> None:
         """The next bytes begin an answer."""
-        # Where silence ends a message, no read is known to be the whole of it.
-        quiet = self._codec is not None and self._codec.quiet is not None
-        self._answer = None if quiet else self._talk.answer_wire or None
+        self._answer = self._talk.answer_wire or None
+
+    def _framed(self) -> Codec:
+        """The connection's codec."""
+        if self._codec is None:
+            self._codec = self._load.new_codec()
+        return self._codec
 
     def ask(self, now: float) -> None:
         """Send the next message."""
@@ -173,10 +183,9 @@ class Exchanging(Place):
         self._numbered += 1
         if talk.message is None:
             assert talk.messages is not None
-            assert self._codec is not None
             try:
                 self._message = talk.messages.make(self.number, self._numbered)
-                self._wire = self._codec.pack(self._message)
+                self._wire = self._framed().pack(self._message)
             except UsageError as error:
                 self._load.give_up(error)
                 return
@@ -266,13 +275,11 @@ class Exchanging(Place):
             return
         self._answer = self._plain_answer = None
         self._first = self._first or now
-        codec = self._codec
-        assert codec is not None
         if self._talk.is_raw:
             self._on_piece(data, now)
             return
         try:
-            answers = codec.feed(data)
+            answers = self._framed().feed(data)
         except PeerError:
             self.recorder.counted.bytes_received += len(data)
             self.fail(Failure.MALFORMED)
@@ -282,9 +289,8 @@ class Exchanging(Place):
     def _on_piece(self, data: bytes, now: float) -> None:
         """Without a framing an answer is as long as the right one, however it is cut; where no
         one answer is right, it is what a read gave."""
-        assert self._codec is not None
         only = self._talk.expectation.only_answer(self._message)
-        right = None if only is None else self._codec.pack(only)
+        right = None if only is None else self._framed().pack(only)
         whole = self._piece + data
         if right is not None and len(whole) < len(right):
             self._piece = whole
@@ -294,7 +300,7 @@ class Exchanging(Place):
         if right is not None:
             self._complete(whole == right, now, len(data))
         else:
-            self._take(self._codec.feed(data), now, len(data))
+            self._take(self._framed().feed(data), now, len(data))
 
     def _take(self, answers: list[Any], now: float, size: int) -> None:
         """Messages came, or a part of one."""
@@ -329,9 +335,8 @@ class Exchanging(Place):
         if not self._is_waiting:
             self._on_idle_end()
             return
-        assert self._codec is not None
         try:
-            answers = self._codec.end()
+            answers = self._framed().end()
         except PeerError:
             answers = []
         if answers:
@@ -356,7 +361,7 @@ class Exchanging(Place):
             self._record_exchange(now)
         else:
             self._load.failed(self, Failure.WRONG_ANSWER)
-        if self._codec is not None and not self._codec.incomplete:
+        if self._codec is None or not self._codec.incomplete:
             self._expect()
         self._after_exchange(now)
 

@@ -38,9 +38,6 @@ class HeldPlace(Exchanging):
             self.ask(now)
             return
         self._arrived()
-        # What an idle connection need not have.
-        if plan.messages is None:
-            self._codec = None
         self._after_exchange(now)
 
     def _arrived(self) -> None:

@@ -13,8 +13,10 @@ import math
 import struct
 import sys
 from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Self
 
 from ..errors import SettingError
@@ -94,17 +96,20 @@ class Histogram:
 
         Within `RELATIVE_ERROR` of the exact one; 0.0 while there is none.
         """
-        rank = max(1, -int(-share * self.count // 1))
-        seen = 0
-        for bucket in sorted(self._buckets):
-            seen += self._buckets[bucket]
-            if seen >= rank:
-                return min(max(middle(bucket), self.least), self.most)
-        return self.most
+        return self.percentiles((share,))[share]
 
     def percentiles(self, shares: Iterable[float]) -> dict[float, float]:
         """Several of them."""
-        return {share: self.percentile(share) for share in shares}
+        numbers = sorted(self._buckets)
+        sums = list(accumulate(map(self._buckets.__getitem__, numbers)))
+        found = {}
+        for share in shares:
+            rank = max(1, -int(-share * (sums[-1] if sums else 0) // 1))
+            at = bisect_left(sums, rank)
+            found[share] = self.most
+            if at < len(numbers):
+                found[share] = min(max(middle(numbers[at]), self.least), self.most)
+        return found
 
     def buckets(self) -> list[tuple[float, float, int]]:
         """Those with something in them, in order: from, up to (not with it), how many."""

@@ -197,12 +197,12 @@ class PipelinedPlace(LongPlace):
             self._under_way.extend([(began, talk.message)] * count)
             return talk.wire * count
         assert talk.messages is not None
-        assert self._codec is not None
+        codec = self._framed()
         pieces = []
         try:
             for number in range(self._numbered - count + 1, self._numbered + 1):
                 message = talk.messages.make(self.number, number)
-                pieces.append(self._codec.pack(message))
+                pieces.append(codec.pack(message))
                 self._under_way.append((began, message))
         except UsageError as error:
             self._load.give_up(error)
@@ -262,12 +262,12 @@ class PipelinedPlace(LongPlace):
         return talk.expectation.is_met(message, answer)
 
     def _on_end(self, now: float) -> None:
-        if not self._is_waiting or self._codec is None:
+        if not self._is_waiting:
             super()._on_end(now)
             return
         # Where an answer was cut off, it fails below with all others that are under way.
         with contextlib.suppress(PeerError):
-            self._take(self._codec.end(), now, 0)
+            self._take(self._framed().end(), now, 0)
         if self.is_open:
             self.fail(Failure.CLOSED_EARLY)
 
@@ -288,7 +288,7 @@ class PipelinedPlace(LongPlace):
         # The oldest that is left has been waiting since it was asked, or since this answer.
         self._asked = now
         self._is_waiting = bool(self._under_way)
-        if self._codec is not None and not self._codec.incomplete:
+        if self._codec is None or not self._codec.incomplete:
             self._expect()
         if not self._is_waiting or (load.going and not self._is_out_of_step):
             self._after_exchange(now)

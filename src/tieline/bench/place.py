@@ -167,10 +167,20 @@ class Place:
             made.close()
             self.fail(_FAILURES.get(error.errno or 0, Failure.OTHER))
             return
-        load.reactor.register(made.fileno(), self, WRITABLE if code else READABLE)
+        # On the same machine a connection is made within the call, whatever that said.
+        connected = not code or self._has_peer(made)
+        load.reactor.register(made.fileno(), self, READABLE if connected else WRITABLE)
         load.reactor.file(self, self._began + load.plan.connect_timeout)
-        if not code:
+        if connected:
             self._on_connected()
+
+    @staticmethod
+    def _has_peer(made: socket.SocketType) -> bool:
+        try:
+            made.getpeername()
+        except OSError:
+            return False
+        return True
 
     def _on_connecting(self) -> None:
         """Connecting, or agreeing on TLS, may go on."""
@@ -182,9 +192,7 @@ class Place:
         if code:
             self.fail(_FAILURES.get(code, Failure.OTHER))
             return
-        try:
-            self.connected.getpeername()
-        except OSError:
+        if not self._has_peer(self.connected):
             return  # a hint about a descriptor that has been given out again since
         self._load.reactor.modify(self.connected.fileno(), READABLE)
         self._on_connected()

@@ -89,7 +89,9 @@ class Snapshot:
 
     @property
     def whole(self) -> Piece:
-        """All kinds together."""
+        """All kinds together. Not a copy, where there is only one."""
+        if len(self.pieces) == 1:
+            return next(iter(self.pieces.values()))
         whole = Piece()
         for piece in self.pieces.values():
             whole.merge(piece)
@@ -154,12 +156,13 @@ class Gathering:
 
     def _take(self, snapshot: Snapshot) -> Progress:
         whole = snapshot.whole
+        interval = _interval(snapshot, whole)
         if snapshot.index >= 0:
             for kind, piece in snapshot.pieces.items():
                 self._sums.setdefault(kind, Piece()).merge(piece)
             self._result.failures.update(whole.failures)
             self._result.exchanges += whole.exchanges
-            self._keep(_interval(snapshot, whole))
+            self._keep(interval)
         else:
             self._take_early(snapshot)
         seconds = snapshot.seconds or 1.0
@@ -167,7 +170,7 @@ class Gathering:
             phase=snapshot.phase, elapsed=snapshot.elapsed, share=snapshot.share,
             exchanges=self._result.exchanges,
             per_second=(whole.exchanges or (whole.opened if self._opens else 0)) / seconds,
-            p50=whole.exchange.percentile(0.5), p99=whole.exchange.percentile(0.99),
+            p50=interval.p50, p99=interval.p99,
             failures=Counter(self._result.failures), held=snapshot.held, waiting=snapshot.waiting,
         )  # fmt: skip
 
@@ -279,10 +282,11 @@ def _fill(result: Result, total: Piece, after: Piece) -> None:
 
 
 def _interval(snapshot: Snapshot, whole: Piece) -> Interval:
+    times = whole.exchange.percentiles((0.5, 0.99))
     return Interval(
         at=snapshot.at, seconds=snapshot.seconds, exchanges=whole.exchanges,
         failures=whole.failures.total(), opened=whole.opened, held=snapshot.held,
-        p50=whole.exchange.percentile(0.5), p99=whole.exchange.percentile(0.99),
+        p50=times[0.5], p99=times[0.99],
         most=whole.exchange.most,
     )  # fmt: skip
 
