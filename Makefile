@@ -37,7 +37,7 @@ format: $(VENV)/.dev ## format the code, mend what the linter can
 bench: $(VENV)/.dev ## the whole benchmark, interleaved with its peers (an hour and a half)
 	$(BIN)/python benchmarks/run.py
 
-bench-quick: $(VENV)/.dev ## the same in seven minutes, with wider error bars
+bench-quick: $(VENV)/.dev ## the same in nine minutes, with wider error bars
 	$(BIN)/python benchmarks/run.py --quick
 
 short-or-long: $(VENV)/.dev ## measure short against long connections for docs/short-or-long.md (two minutes)

@@ -95,7 +95,7 @@ def parse_arguments() -> tuple[Plan, list[str], list[Peer], Path]:
     """The plan, the experiments and the peers that the command line asks for; and the report's
     folder."""
     parser = argparse.ArgumentParser(description="Measure tieline against its peers.")
-    parser.add_argument("--quick", action="store_true", help="a first look, under seven minutes")
+    parser.add_argument("--quick", action="store_true", help="a first look, nine minutes")
     parser.add_argument("--only", default=",".join(EXPERIMENTS), metavar="E1,P")
     parser.add_argument("--peers", metavar="NAME,...", help="a name or how names begin")
     parser.add_argument("--rounds", type=int, metavar="N", help="instead of the mode's own")

@@ -269,15 +269,19 @@ def _on_against_off(results: Results, metric: str, name: str, ending: str) -> fl
 
 
 def verdicts(results: Results, plan: Plan) -> list[Verdict]:
-    """Every target on every event loop."""
-    targets = [
-        *_ping_pong(results), *_batches(results), *_short(results), *_quiet(results, plan),
-        *_storm(results, plan), *_policy(results), *_table(results, plan),
-        *_control(results, plan), *_proxy(results, plan), *_proxy_at_rest(results),
-        *_loads(results, plan),
+    """Every target of the experiments that were run, on every event loop."""
+    groups: list[tuple[set[str], Iterator[Target]]] = [
+        ({E1}, _ping_pong(results)), ({E2}, _batches(results)), ({E3}, _short(results)),
+        ({E4, E5}, _quiet(results, plan)), ({E6}, _storm(results, plan)),
+        ({E7, E8}, _policy(results)), ({E9}, _table(results, plan)),
+        ({E10}, _control(results, plan)), ({P1, P2, P3, P4}, _proxy(results, plan)),
+        ({P5, P6}, _proxy_at_rest(results)), ({L1, L2, L3}, _loads(results, plan)),
     ]  # fmt: skip
+    run = {row.experiment for row in results.rows}
     return [
         Verdict(target, loop, target.figure(ending))
+        for experiments, targets in groups
+        if experiments & run
         for target in targets
         for loop, ending in (LOOPS.items() if target.by_loop else [("", "")])
     ]

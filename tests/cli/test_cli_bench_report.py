@@ -219,3 +219,20 @@ def test_what_was_cut_short_says_so_whatever_was_crossed(english: Any) -> None:
     assert judge(made_up.result(), crossed, Log()) == 99
     assert judge(made_up.result(), [], Log()) == 0
     assert judge(made_up.result(cut_short=True), crossed, Log()) == 130
+
+
+@pytest.mark.parametrize(
+    ("threshold", "said"),
+    [
+        ("rate>0", r"it was [0-9,]+"),
+        ("p50>1ns", r"it was [0-9.]+ [mµ]s"),
+        ("failures>=0%", r"it was [0-9.]+%"),
+        ("failures>=0", r"it was [0-9,]+"),
+        ("tls.p50>1s", "it was never measured"),
+    ],
+)
+def test_what_was_crossed_says_by_what(
+    english: Any, capsys: pytest.CaptureFixture[str], threshold: str, said: str
+) -> None:
+    assert judge(made_up.result(), [parse_threshold(threshold)], Log()) == 99
+    assert re.fullmatch(f"crossed: {threshold}: {said}\n", capsys.readouterr().err)

@@ -71,6 +71,11 @@ class Threshold:
     bound: float
     is_share: bool = False
 
+    @property
+    def is_time(self) -> bool:
+        """Whether it is of a time, in seconds."""
+        return self.metric != "rate" and self.metric not in _COUNTS
+
     def value(self, result: Result) -> float | None:
         """The figure; `None` where nothing was measured that it could be of."""
         if self.metric == "rate":

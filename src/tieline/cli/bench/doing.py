@@ -18,6 +18,7 @@ from ..log import Log
 from ..running import raise_descriptor_limit
 from ..translation import gettext as _
 from ..translation import hint_of, sentence, with_hint
+from .amounts import count, duration, per_second, share
 from .charts_runs import runs_of
 from .files import check_place, document, write_result
 from .live import LiveLine
@@ -170,8 +171,21 @@ def judge(results: Result | Comparison, thresholds: Sequence[Threshold], log: Lo
 
 
 def _say_crossed(threshold: Threshold, result: Result, name: str, log: Log) -> None:
-    text = _("crossed: {threshold}").format(threshold=str(threshold))
+    value = threshold.value(result)
+    if value is None:
+        text = _("crossed: {threshold}: it was never measured").format(threshold=str(threshold))
+    else:
+        text = _("crossed: {threshold}: it was {value}")
+        text = text.format(threshold=str(threshold), value=_written(threshold, value))
     log.complain(_("{run}: {remark}").format(run=name, remark=text) if name else text)
+
+
+def _written(threshold: Threshold, value: float) -> str:
+    if threshold.is_share:
+        return share(value)
+    if threshold.is_time:
+        return duration(value)
+    return per_second(value) if threshold.metric == "rate" else count(value)
 
 
 def exit_of_run(result: Result) -> Exit:
