@@ -550,6 +550,12 @@ def test_the_picture_is_what_its_script_draws() -> None:
     assert house.PICTURE.read_text("utf-8") == house.draw(), "run docs/pictures/house.py"
 
 
+def test_the_charts_are_what_their_script_draws() -> None:
+    command = [sys.executable, str(ROOT / "docs/pictures/bench.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_every_box_of_the_picture_is_there_and_imports_from_below_only() -> None:
     floors: dict[str, int] = {}
     for number, (_, boxes) in enumerate(reversed(_house().FLOORS)):

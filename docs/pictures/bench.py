@@ -14,9 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tieline.bench import Comparison
-from tieline.cli.bench.charts_cost import connection_share, one_exchange, total_time
 from tieline.cli.bench.charts_runs import runs_of
-from tieline.cli.bench.charts_spread import histogram, percentile_curve, times_compared
+from tieline.cli.bench.charts_spread import histogram, times_compared
 from tieline.cli.bench.page import on_its_own
 from tieline.cli.translation import use_language
 
@@ -26,11 +25,7 @@ HERE = Path(__file__).parent
 
 #: What is drawn, by the end of its file's name.
 CHARTS: dict[str, Callable[[Comparison], str]] = {
-    "cost": one_exchange,
-    "many": total_time,
-    "share": connection_share,
     "spread": lambda comparison: histogram(runs_of(comparison)),
-    "percentiles": lambda comparison: percentile_curve(runs_of(comparison)),
     "times": lambda comparison: times_compared(runs_of(comparison)),
 }
 
@@ -58,7 +53,8 @@ def main() -> int:
             for file, text in drawn.items()
             if not file.exists() or file.read_text("utf-8") != text
         ]
-        print("\n".join(old))
+        for path in old:
+            print(path)
         return int(bool(old))
     for file, text in drawn.items():
         file.write_text(text, encoding="utf-8")
