@@ -88,13 +88,14 @@ async def _serve(running: RunningGuards, log: Log, reload: GuardReload | None) -
         # Nobody watches any more once stdout's reader has gone.
         log.on_broken_pipe = running.close_soon
 
-    number = await serve_notifying(
-        running,
-        ready=ready,
-        stop=running.drain,
-        on_signal=lambda number, first: tell_of_signal(
-            log, number, first, len(running), running.longest_drain
-        ),
-        on_hangup=reload,
-    )
+    with log.without_waiting():
+        number = await serve_notifying(
+            running,
+            ready=ready,
+            stop=running.drain,
+            on_signal=lambda number, first: tell_of_signal(
+                log, number, first, len(running), running.longest_drain
+            ),
+            on_hangup=reload,
+        )
     return Exit.DONE if number is None else exit_of_signal(number)

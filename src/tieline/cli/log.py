@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import datetime
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, TextIO
 
+from .outlet import Outlet
 from .payload import Payload
 from .translation import gettext as _
-from .translation import hint_of, sentence, with_hint
+from .translation import hint_of, ngettext, sentence, with_hint
 from .units import format_duration
 from .visible import hexadecimal, visible
 
@@ -57,6 +60,8 @@ class Log:
         self._quiet = quiet
         self._many = many
         self._broken = False
+        self._out_outlet: Outlet | None = None
+        self._error_outlet: Outlet | None = None
         #: Called once when whoever read stdout has gone: nobody watches any more.
         self.on_broken_pipe: Callable[[], object] = lambda: None
 
@@ -188,10 +193,13 @@ class Log:
         self._out(f"{self._paint(head, _DIM)}  {text}\n")
 
     def _event(self, name: str, **fields: Any) -> None:
+        self._out(self._event_line(name, **fields))
+
+    def _event_line(self, name: str, **fields: Any) -> str:
         now = datetime.datetime.now(datetime.UTC)
         time = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         # ASCII only: whatever the stream's encoding, the line is the same.
-        self._out(json.dumps({"v": _JSON_VERSION, "time": time, "event": name, **fields}) + "\n")
+        return json.dumps({"v": _JSON_VERSION, "time": time, "event": name, **fields}) + "\n"
 
     def _paint(self, text: str, color: str) -> str:
         if self.paints:
@@ -208,8 +216,41 @@ class Log:
 
     # The streams are looked up each time: an editor puts others in their place while it is open.
 
+    @contextlib.contextmanager
+    def without_waiting(self) -> Iterator[None]:
+        """For a server: while it lasts, nothing waits for whoever reads what is shown. What comes
+        in as it is (`raw`) is the exception, since none of it may be missing."""
+        loop = asyncio.get_running_loop()
+        if self.form != "raw" and Outlet.suits(sys.stdout):
+            self._out_outlet = Outlet(loop, sys.stdout, self._unread, self._break)
+        if Outlet.suits(sys.stderr):
+            self._error_outlet = Outlet(loop, sys.stderr, self._unread_errors, lambda: None)
+        try:
+            yield
+        finally:
+            outlets = (self._out_outlet, self._error_outlet)
+            self._out_outlet = self._error_outlet = None
+            for outlet in outlets:
+                if outlet is not None:
+                    outlet.close()
+
+    def _unread(self, count: int) -> str:
+        if self.form == "json":
+            return self._event_line("unread", count=count)
+        return self._unread_errors(count)
+
+    def _unread_errors(self, count: int) -> str:
+        text = ngettext(
+            "{count} line is missing here: nobody was reading",
+            "{count} lines are missing here: nobody was reading",
+            count,
+        )
+        return text.format(count=f"{count:,}") + "\n"
+
     def _out(self, text: str) -> None:
-        if not self._broken:
+        if self._out_outlet is not None:
+            self._out_outlet.write(text)
+        elif not self._broken:
             try:
                 sys.stdout.write(text)
                 sys.stdout.flush()
@@ -230,6 +271,9 @@ class Log:
         self.on_broken_pipe()
 
     def _error_line(self, text: str) -> None:
+        if self._error_outlet is not None:
+            self._error_outlet.write(text + "\n")
+            return
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
 

@@ -166,20 +166,21 @@ def _server(
 async def _serve(
     service: Service, server: Server, given: dict[str, Any], log: Log, reload: Reload | None
 ) -> int:
-    async with companions(server, given) as beside:
+    with log.without_waiting():
+        async with companions(server, given) as beside:
 
-        def ready(server: Server) -> None:
-            # Before the word that it listens, after which it may be ended at any moment.
-            total = None if given["once"] else server.limits.total
-            if text := shortage_of(total, len(server)):
-                log.notice(text)
-            service.on_ready(server, beside)
+            def ready(server: Server) -> None:
+                # Before the word that it listens, after which it may be ended at any moment.
+                total = None if given["once"] else server.limits.total
+                if text := shortage_of(total, len(server)):
+                    log.notice(text)
+                service.on_ready(server, beside)
 
-        number = await serve_notifying(
-            server,
-            ready=ready,
-            stop=service.stop,
-            on_signal=service.on_signal,
-            on_hangup=reload,
-        )
+            number = await serve_notifying(
+                server,
+                ready=ready,
+                stop=service.stop,
+                on_signal=service.on_signal,
+                on_hangup=reload,
+            )
     return Exit.DONE if number is None else exit_of_signal(number)
