@@ -264,16 +264,17 @@ def _wait_for_a_place(port: int, folder: Path) -> None:
     script = folder / "query.sql"
     script.write_text("select pg_sleep(0.3);")
     crowd = (
-        "pgbench", "-h", "127.0.0.1", "-U", "me", "-n", "-C", "-c", "120", "-j", "120", "-t", "2",
+        "pgbench", "-h", "127.0.0.1", "-U", "me", "-n", "-c", "120", "-j", "120", "-t", "2",
         "-f", str(script), "postgres",
     )  # fmt: skip
+    # Each keeps its connection until all have one, so that no two can take turns.
     with pytest.raises(AssertionError, match="too many clients already"):
         run(*crowd, "-p", str(port))
     with relay(
         "127.0.0.1:0", f"127.0.0.1:{port},max=90", "--per-client", "none",
         "--queue-timeout", "20s",
     ) as guard:  # fmt: skip
-        assert "failed transactions: 0 " in run(*crowd, "-p", str(guard.port))
+        assert "failed transactions: 0 " in run(*crowd, "-C", "-p", str(guard.port))
 
 
 # ---- What is no recipe: a line's speed, and PROXY headers between programs
