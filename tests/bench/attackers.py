@@ -34,6 +34,18 @@ class Seen:
 
     connections: int = 0
     received: list[list[bytes]] = field(default_factory=list)
+    _accepted: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def accept(self) -> None:
+        """There is one more."""
+        self.connections += 1
+        self._accepted.set()
+
+    async def has_accepted(self, connections: int) -> None:
+        """Wait until there have been so many."""
+        while self.connections < connections:
+            self._accepted.clear()
+            await self._accepted.wait()
 
     @property
     def messages(self) -> int:
@@ -56,7 +68,7 @@ async def watched(
     seen = Seen()
 
     async def serve(peer: Bare) -> None:
-        seen.connections += 1
+        seen.accept()
         lines: list[bytes] = []
         seen.received.append(lines)
         async for line in peer.lines():

@@ -38,8 +38,7 @@ async def test_both_sides_count_the_same(options: dict[str, Any]) -> None:
     async with watched(echo) as (address, seen):
         result = await load(address, **{"connections": 7, "count": 101, **options})
         # A connection is made by the kernel, whether or not it has been accepted by now.
-        while seen.connections < result.opened:
-            await asyncio.sleep(0)
+        await seen.has_accepted(result.opened)
     assert (result.exchanges, result.failed) == (seen.messages, 0) == (101, 0)
     assert result.bytes_sent == result.bytes_received == seen.size
     assert result.opened == result.connecting.count == seen.connections

@@ -30,11 +30,13 @@ class Piped:
     def __init__(self, stream: TextIO, reading: IO[bytes]) -> None:
         self.reading = reading
         self.broken = 0
+        self.has_left = asyncio.Event()
         loop = asyncio.get_running_loop()
         self.outlet = Outlet(loop, stream, lambda count: f"missing {count}\n", self._on_broken)
 
     def _on_broken(self) -> None:
         self.broken += 1
+        self.has_left.set()
 
     async def read_until(self, last: str) -> list[str]:
         """The lines up to the one that ends like this (a pattern)."""
@@ -88,8 +90,7 @@ async def test_whoever_reads_may_leave() -> None:
         piped.outlet.write("x" * 200_000)
         piped.reading.close()
         piped.outlet.write("y")
-        while not piped.broken:
-            await asyncio.sleep(0)
+        await piped.has_left.wait()
         piped.outlet.write("z")
         assert piped.broken == 1
 
@@ -97,10 +98,10 @@ async def test_whoever_reads_may_leave() -> None:
 async def test_at_its_end_it_waits_so_long_and_no_longer() -> None:
     with pipe() as piped:
         piped.outlet.write("x" * 70_000 + "\n")
-        reading = asyncio.create_task(piped.read_until("x"))
-        await asyncio.sleep(0)
+        descriptor = piped.reading.fileno()
+        reading = asyncio.get_running_loop().run_in_executor(None, os.read, descriptor, 65_536)
         piped.outlet.close(PATIENCE)
-        assert len((await reading)[0]) == 70_000
+        assert len(await reading) + len(os.read(descriptor, 100_000)) == 70_001
         piped.outlet.write("y" * 200_000)
         piped.outlet.close(0.01)
 

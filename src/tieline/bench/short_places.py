@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .exchanging import Exchanging
 from .long_places import LongPlace
 from .plan import Ending
 from .result import Failure
@@ -103,6 +102,6 @@ class ShortPlace(LongPlace):
             self._next(self._load.reactor.clock())
 
     def _record_exchange(self, now: float) -> None:
+        super()._record_exchange(now)
         if not self.due or self._load.is_measured(self.due):
-            Exchanging._record_exchange(self, now)
             self.recorder.whole.append(now - self._called)
