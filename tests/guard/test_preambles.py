@@ -49,6 +49,14 @@ async def guarding(
         yield guard, refused
 
 
+async def has_read(guard: Guard, size: int) -> None:
+    """Wait until its only client has sent so much, or is gone."""
+    while not guard.counters.accepted or any(
+        each.bytes_received < size for each in guard.connections
+    ):
+        await asyncio.sleep(0)
+
+
 # ---- Who the client is
 
 
@@ -203,6 +211,7 @@ async def test_closing_with_a_header_still_awaited() -> None:
         async with guarding(service, settings=FROM_HERE) as (guard, _):
             client = await dial(guard.addresses[0])
             client.send(b"PRO")
+            # Nothing tells that it has been read: it is nobody's connection yet.
             await asyncio.sleep(0.05)
         client.close()
 
@@ -398,7 +407,7 @@ async def test_a_greeting_that_is_none(data: bytes) -> None:
         async with guarding(service, settings=settings) as (guard, _):
             with await dial(guard.addresses[0]) as client:
                 client.send(data)
-                await asyncio.sleep(0.05)
+                await has_read(guard, len(data))
                 clock.advance(10 + TICK)
                 assert await read_to_end(client) == (b"", RESET)
             closed = guard.counters.closed
